@@ -474,7 +474,7 @@ def test_a_command_outside_the_table_is_an_invalid_transition(status: Status) ->
         with pytest.raises(InvalidTransition) as refused:
             commands[name](batch)
 
-        assert refused.value.details == {"status": status, "allowed": ALLOWED[status]}
+        assert refused.value.details == {"current_status": status, "allowed": ALLOWED[status]}
 
 
 def test_every_event_survives_json() -> None:
