@@ -96,7 +96,7 @@ def test_wrong_envelope(changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"batch_id": "1"}, {"batch_id": None}, {"status": "open"}, {"ibge_city": "431490"}, {"unit": "kg"},
+        {"batch_id": "1"}, {"batch_id": None}, {"status": "open"}, {"unit": "kg"},
         {"product_name": "x" * 201}, {"use_by_at": "soon"},
         {"quantities": None}, {"quantities": {"total": 1}}, {"quantities": {"total": -1, "available": 0, "held": 0,
         "in_transit": 0, "delivered": 0, "lost": 0}},
