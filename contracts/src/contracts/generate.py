@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
+from typing_extensions import override
 
 from contracts import topology
 from contracts.envelope import CONTENT_TYPE, SCHEMA_BASE, Envelope, Event, schema_of
@@ -33,7 +34,8 @@ Json = dict[str, Any]
 class _PlainSchema(GenerateJsonSchema):
     """JSON Schema without the titles that only repeat a field's name."""
 
-    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's hook
+    @override
+    def field_title_should_be_set(self, schema: Any) -> bool:
         return False
 
 
