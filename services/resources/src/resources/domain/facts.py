@@ -1,0 +1,141 @@
+"""What can have happened to a request. Every event carries all that folding it needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from resources.domain.terms import (
+    DeliveryId,
+    LineId,
+    Mode,
+    Need,
+    OrganizationId,
+    PlaceId,
+    ReservationId,
+    Urgency,
+    UserId,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceRequestOpened:
+    """A place said what it needs."""
+
+    organization_id: OrganizationId
+    place_id: PlaceId
+    title: str
+    urgency: Urgency
+    needed_by_at: datetime
+    lines: tuple[Need, ...]
+    opened_by: UserId
+    opened_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceRequestChanged:
+    """The request as it is now; lines that are not named are gone."""
+
+    title: str
+    urgency: Urgency
+    needed_by_at: datetime
+    lines: tuple[Need, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceRequestFulfilled:
+    """Everything needed has been received."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceRequestClosed:
+    """Enough: what is missing is not needed any more."""
+
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceRequestCancelled:
+    """The request was a mistake or is void."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceRequestExpired:
+    """The time by which it was needed has passed."""
+
+    expired_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReservationMade:
+    """Somebody promised part of it."""
+
+    reservation_id: ReservationId
+    organization_id: OrganizationId
+    reserved_by: UserId
+    mode: Mode
+    quantities: dict[LineId, int]
+    reserved_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReservationStarted:
+    """It is on its way."""
+
+    reservation_id: ReservationId
+    delivery_id: DeliveryId | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReservationReceived:
+    """It arrived; what did not is needed again."""
+
+    reservation_id: ReservationId
+    quantities: dict[LineId, int]
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReservationRefused:
+    """The receiver did not take it; all of it is needed again."""
+
+    reservation_id: ReservationId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReservationCancelled:
+    """The promise was taken back, or the request ended."""
+
+    reservation_id: ReservationId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReservationExpired:
+    """Nobody brought it in time."""
+
+    reservation_id: ReservationId
+    expired_at: datetime
+
+
+EVENTS: dict[str, type] = {
+    event.__name__: event
+    for event in (
+        ResourceRequestOpened,
+        ResourceRequestChanged,
+        ResourceRequestFulfilled,
+        ResourceRequestClosed,
+        ResourceRequestCancelled,
+        ResourceRequestExpired,
+        ReservationMade,
+        ReservationStarted,
+        ReservationReceived,
+        ReservationRefused,
+        ReservationCancelled,
+        ReservationExpired,
+    )
+}

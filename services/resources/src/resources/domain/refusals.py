@@ -1,0 +1,47 @@
+"""What a request says no to, each with the stable code callers see."""
+
+from __future__ import annotations
+
+from chassis.kernel import Conflict, NotFound
+
+
+class NeedExceeded(Conflict):
+    """More than is still uncovered of a line."""
+
+    slug = "need-exceeded"
+
+
+class NeedCommitted(Conflict):
+    """Part of the line is reserved or received and cannot be changed away."""
+
+    slug = "need-committed"
+
+
+class NeededByPassed(Conflict):
+    """The time by which it was needed is over."""
+
+    slug = "needed-by-passed"
+
+
+class ReceivedMoreThanReserved(Conflict):
+    """A reservation brings at most what it promised."""
+
+    slug = "received-more-than-reserved"
+
+
+class NothingReceived(Conflict):
+    """A reservation of which nothing arrived is refused, not received."""
+
+    slug = "nothing-received"
+
+
+class LineNotFound(NotFound):
+    """The request has no such line."""
+
+    slug = "line-not-found"
+
+
+class ReservationNotFound(NotFound):
+    """The request has no such reservation."""
+
+    slug = "reservation-not-found"

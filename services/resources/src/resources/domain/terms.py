@@ -1,0 +1,135 @@
+"""The words of needs: ids, states, and the small values a request is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import NewType
+from uuid import UUID
+
+DeliveryId = NewType("DeliveryId", UUID)
+LineId = NewType("LineId", UUID)
+OrganizationId = NewType("OrganizationId", UUID)
+PlaceId = NewType("PlaceId", UUID)
+RequestId = NewType("RequestId", UUID)
+ReservationId = NewType("ReservationId", UUID)
+UserId = NewType("UserId", UUID)
+
+NIL = UUID(int=0)
+NO_ORGANIZATION = OrganizationId(NIL)
+NO_PLACE = PlaceId(NIL)
+LINES_MAX = 100  # a request is a list people read
+QUANTITY_MAX = 1_000_000_000  # a thousand tonnes in grams; sums stay far inside 64 bits
+RESERVATION_LIFETIME = timedelta(hours=48)  # a promise that is not on its way by then is nobody's any more
+
+
+class Urgency(StrEnum):
+    """How soon it matters."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+    EMERGENCY = "emergency"
+
+
+class Mode(StrEnum):
+    """Who brings what is reserved."""
+
+    DONOR_DELIVERS = "donor_delivers"
+    VOLUNTEER_PICKUP = "volunteer_pickup"
+    PARTNER = "partner"
+
+
+class Status(StrEnum):
+    """Where a request is in its life; coverage is derived per line and never a status."""
+
+    OPEN = "open"
+    FULFILLED = "fulfilled"
+    CLOSED = "closed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+class ReservationState(StrEnum):
+    """Where a reservation is in its life."""
+
+    RESERVED = "reserved"
+    IN_DELIVERY = "in_delivery"
+    RECEIVED = "received"
+    REFUSED = "refused"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+ALLOWED: dict[Status, list[str]] = {
+    Status.OPEN: ["change", "reserve", "close", "cancel"],
+    Status.FULFILLED: [],
+    Status.CLOSED: [],
+    Status.CANCELLED: [],
+    Status.EXPIRED: [],
+}
+RESERVATION_ALLOWED: dict[ReservationState, list[str]] = {
+    ReservationState.RESERVED: ["start", "cancel"],
+    ReservationState.IN_DELIVERY: ["receive", "refuse", "cancel"],
+    ReservationState.RECEIVED: [],
+    ReservationState.REFUSED: [],
+    ReservationState.CANCELLED: [],
+    ReservationState.EXPIRED: [],
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """One thing asked for, by category or by GTIN."""
+
+    line_id: LineId
+    name: str
+    unit: str
+    needed: int
+    category: str | None = None
+    gtin: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A need, and what is promised and arrived of it: `reserved + received` never exceeds `needed`."""
+
+    line_id: LineId
+    name: str
+    unit: str
+    needed: int
+    category: str | None = None
+    gtin: str | None = None
+    reserved: int = 0
+    received: int = 0
+
+    @property
+    def uncovered(self) -> int:
+        """What can still be reserved."""
+        return self.needed - self.reserved - self.received
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """Somebody's promise to bring part of a request."""
+
+    organization_id: OrganizationId
+    reserved_by: UserId
+    mode: Mode
+    quantities: dict[LineId, int]
+    reserved_at: datetime
+    expires_at: datetime
+    state: ReservationState = ReservationState.RESERVED
+    received: dict[LineId, int] = field(default_factory=dict)
+    delivery_id: DeliveryId | None = None
+
+    @property
+    def allowed(self) -> list[str]:
+        """The commands a person may give now."""
+        return RESERVATION_ALLOWED[self.state]
+
+    @property
+    def active(self) -> bool:
+        """It still counts as reserved."""
+        return self.state in (ReservationState.RESERVED, ReservationState.IN_DELIVERY)

@@ -1,0 +1,385 @@
+"""The rules of a request and its reservations, without I/O: given, when, then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+from chassis.kernel import Invalid, InvalidTransition
+from resources import domain
+from resources.domain import (
+    ALLOWED,
+    EVENTS,
+    RESERVATION_ALLOWED,
+    DeliveryId,
+    LineId,
+    Mode,
+    Need,
+    OrganizationId,
+    PlaceId,
+    RequestId,
+    ReservationId,
+    ReservationState,
+    ResourceRequest,
+    Status,
+    Urgency,
+    UserId,
+)
+
+NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
+NEXT_WEEK = NOW + timedelta(days=7)
+REQUEST = RequestId(UUID(int=1))
+WATER, SOAP = LineId(UUID(int=10)), LineId(UUID(int=11))
+DONOR, SHELTER = OrganizationId(UUID(int=20)), OrganizationId(UUID(int=21))
+ANA = UserId(UUID(int=30))
+FIRST, SECOND = ReservationId(UUID(int=40)), ReservationId(UUID(int=41))
+
+
+def a_need(line_id: LineId = WATER, **changes: Any) -> Need:
+    """Ten bottles, unless told otherwise."""
+    told: dict[str, Any] = {"name": "Água", "unit": "unit", "needed": 10, "category": "beverage"}
+    return Need(line_id=line_id, **(told | changes))
+
+
+def a_request(*lines: Need, **changes: Any) -> ResourceRequest:
+    """An open request for ten of one thing, unless told otherwise."""
+    told: dict[str, Any] = {
+        "organization_id": SHELTER,
+        "place_id": PlaceId(UUID(int=22)),
+        "title": "Abrigo",
+        "urgency": Urgency.HIGH,
+        "needed_by_at": NEXT_WEEK,
+        "lines": lines or (a_need(),),
+        "opened_by": ANA,
+        "now": NOW,
+    }
+    return ResourceRequest.open(REQUEST, **(told | changes))
+
+
+def reserve(
+    request: ResourceRequest,
+    quantities: dict[LineId, int],
+    reservation_id: ReservationId = FIRST,
+    *,
+    now: datetime = NOW,
+) -> None:
+    """A donor promises something."""
+    request.reserve(
+        reservation_id,
+        organization_id=DONOR,
+        reserved_by=ANA,
+        mode=Mode.DONOR_DELIVERS,
+        quantities=quantities,
+        now=now,
+    )
+
+
+def a_reserved(quantity: int = 4) -> ResourceRequest:
+    """Part of the ten is promised."""
+    request = a_request()
+    reserve(request, {WATER: quantity})
+    return request
+
+
+def a_started(quantity: int = 4) -> ResourceRequest:
+    """Part of the ten is on its way."""
+    request = a_reserved(quantity)
+    request.start(FIRST)
+    return request
+
+
+def recorded(request: ResourceRequest) -> list[str]:
+    """The names of what happened, in order."""
+    return [type(event).__name__ for event in request.pending]
+
+
+def covered(request: ResourceRequest, line_id: LineId = WATER) -> tuple[int, int, int]:
+    """needed, reserved, received of a line."""
+    line = request.lines[line_id]
+    return line.needed, line.reserved, line.received
+
+
+def test_a_request_is_open_and_uncovered() -> None:
+    """Everything can be reserved at once."""
+    request = a_request()
+
+    assert request.status is Status.OPEN
+    assert request.lines[WATER].uncovered == request.lines[WATER].needed
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (a_need(needed=0),),
+        (a_need(needed=-1),),
+        (a_need(), a_need()),
+        (a_need(category=None),),
+        tuple(a_need(LineId(UUID(int=n))) for n in range(101)),
+    ],
+)
+def test_needs_that_cannot_be_meant_are_invalid(lines: tuple[Need, ...]) -> None:
+    """Up to a hundred lines, each once, each of some quantity, each by category or GTIN."""
+    with pytest.raises(Invalid):
+        a_request(*lines)
+
+
+def test_a_need_of_the_past_is_invalid() -> None:
+    """Nothing can be needed by now or earlier."""
+    with pytest.raises(Invalid):
+        a_request(needed_by_at=NOW)
+
+
+def test_a_reservation_covers_part_of_a_need() -> None:
+    """What is reserved cannot be reserved again."""
+    request = a_reserved(4)
+
+    assert covered(request) == (10, 4, 0)
+    assert request.reservations[FIRST].expires_at == NOW + timedelta(hours=48)
+
+
+def test_the_same_reservation_twice_is_made_once() -> None:
+    """A repeated command records nothing."""
+    request = a_reserved(4)
+
+    reserve(request, {WATER: 4})
+
+    assert recorded(request).count("ReservationMade") == 1
+
+
+def test_reservations_never_exceed_the_need() -> None:
+    """Exactly what is uncovered can be reserved, one more cannot."""
+    request = a_reserved(4)
+
+    with pytest.raises(domain.NeedExceeded):
+        reserve(request, {WATER: 7}, SECOND)
+    reserve(request, {WATER: 6}, SECOND)
+
+    assert covered(request) == (10, 10, 0)
+
+
+@pytest.mark.parametrize(
+    ("quantities", "refusal"),
+    [({}, Invalid), ({WATER: 0}, Invalid), ({WATER: -3}, Invalid), ({SOAP: 1}, domain.LineNotFound)],
+)
+def test_a_reservation_names_lines_and_quantities(quantities: dict[LineId, int], refusal: type[Exception]) -> None:
+    """At least one line of the request, each with some quantity."""
+    with pytest.raises(refusal):
+        reserve(a_request(), quantities)
+
+
+def test_nothing_is_reserved_after_its_time() -> None:
+    """At the needed-by time no promise helps any more, timer or not."""
+    with pytest.raises(domain.NeededByPassed):
+        reserve(a_request(), {WATER: 1}, now=NEXT_WEEK)
+
+
+def test_what_arrives_is_received_and_the_rest_needed_again() -> None:
+    """A promise of four of which three arrived leaves seven to cover."""
+    request = a_started(4)
+
+    request.receive(FIRST, now=NOW, quantities={WATER: 3})
+
+    assert covered(request) == (10, 0, 3)
+    assert request.reservations[FIRST].state is ReservationState.RECEIVED
+
+
+@pytest.mark.parametrize(
+    ("arrived", "refusal"),
+    [
+        ({WATER: 5}, domain.ReceivedMoreThanReserved),
+        ({WATER: -1}, domain.ReceivedMoreThanReserved),
+        ({WATER: 0}, domain.NothingReceived),
+        ({SOAP: 1}, domain.LineNotFound),
+    ],
+)
+def test_no_more_arrives_than_was_promised(arrived: dict[LineId, int], refusal: type[Exception]) -> None:
+    """0 ≤ received ≤ reserved for every line, and something."""
+    with pytest.raises(refusal):
+        a_started(4).receive(FIRST, now=NOW, quantities=arrived)
+
+
+def test_the_last_reception_fulfils_the_request() -> None:
+    """Fulfilled when every line is received in full, not earlier."""
+    request = a_request(a_need(), a_need(SOAP, needed=2))
+    reserve(request, {WATER: 10})
+    reserve(request, {SOAP: 2}, SECOND)
+    request.start(FIRST)
+    request.start(SECOND)
+
+    request.receive(FIRST, now=NOW)
+    still = request.status
+    request.receive(SECOND, now=NOW)
+
+    assert (still, request.status) == (Status.OPEN, Status.FULFILLED)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda request: request.cancel_reservation(FIRST, reason="test"),
+        lambda request: request.expire_reservation(FIRST, now=NOW + timedelta(hours=48)),
+        lambda request: (request.start(FIRST), request.refuse(FIRST, reason="test")),
+    ],
+)
+def test_a_promise_that_fails_is_needed_again(end: Callable[[ResourceRequest], None]) -> None:
+    """Cancelled, expired and refused reservations free what they covered."""
+    request = a_reserved(4)
+
+    end(request)
+
+    assert covered(request) == (10, 0, 0)
+
+
+def test_a_promise_expires_after_48_hours_unless_it_is_on_its_way() -> None:
+    """An early or repeated timer records nothing, and neither does one for a promise on its way."""
+    waiting, moving = a_reserved(), a_started()
+    due = NOW + timedelta(hours=48)
+
+    waiting.expire_reservation(FIRST, now=due - timedelta(seconds=1))
+    for request in (waiting, moving):
+        request.expire_reservation(FIRST, now=due)
+        request.expire_reservation(FIRST, now=due)
+
+    assert recorded(waiting).count("ReservationExpired") == 1
+    assert moving.reservations[FIRST].state is ReservationState.IN_DELIVERY
+
+
+def test_a_request_expires_at_its_time() -> None:
+    """Early or repeated timers record nothing."""
+    request = a_request()
+
+    request.expire(now=NEXT_WEEK - timedelta(seconds=1))
+    still = request.status
+    request.expire(now=NEXT_WEEK)
+    request.expire(now=NEXT_WEEK)
+
+    assert (still, request.status) == (Status.OPEN, Status.EXPIRED)
+    assert recorded(request).count("ResourceRequestExpired") == 1
+
+
+def test_an_ended_request_drops_promises_but_not_what_is_on_its_way() -> None:
+    """What is on its way can still be received; the end stays the end."""
+    request = a_started(4)
+    reserve(request, {WATER: 6}, SECOND)
+
+    request.close(reason="enough")
+    request.receive(FIRST, now=NOW)
+
+    assert request.reservations[SECOND].state is ReservationState.CANCELLED
+    assert covered(request) == (10, 0, 4)
+    assert request.status is Status.CLOSED
+
+
+def test_a_change_keeps_what_is_promised() -> None:
+    """A line may grow, and shrink to what is reserved and received, not below; nor become something else."""
+    request = a_reserved(4)
+
+    for needs in ((a_need(needed=3),), (a_need(SOAP),), (a_need(unit="ml"),)):
+        with pytest.raises(domain.NeedCommitted):
+            request.change(now=NOW, lines=needs)
+    request.change(now=NOW, title="Abrigo 2", lines=(a_need(needed=4), a_need(SOAP)))
+
+    assert request.title == "Abrigo 2"
+    assert covered(request) == (4, 4, 0)
+    assert covered(request, SOAP) == (10, 0, 0)
+
+
+def test_a_change_can_fulfil() -> None:
+    """Needing no more than what was received fulfils the request."""
+    request = a_started(4)
+    request.receive(FIRST, now=NOW)
+
+    request.change(now=NOW, lines=(a_need(needed=4),))
+
+    assert request.status is Status.FULFILLED
+
+
+def test_an_unknown_reservation_is_not_found() -> None:
+    """A command about a promise nobody made is an error."""
+    with pytest.raises(domain.ReservationNotFound):
+        a_request().start(FIRST)
+
+
+def a_request_in(status: Status) -> ResourceRequest:
+    """A request brought to a status by commands."""
+    request = a_started(10)
+    ends: dict[Status, Callable[[], None]] = {
+        Status.FULFILLED: lambda: request.receive(FIRST, now=NOW),
+        Status.CLOSED: request.close,
+        Status.CANCELLED: lambda: request.cancel(reason="test"),
+        Status.EXPIRED: lambda: request.expire(now=NEXT_WEEK),
+    }
+    if status in ends:
+        ends[status]()
+    return request
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status is not Status.OPEN])
+def test_an_ended_request_takes_no_commands(status: Status) -> None:
+    """Every command on an ended request is an invalid transition that names the status."""
+    commands: list[Callable[[ResourceRequest], None]] = [
+        lambda request: request.change(now=NOW, title="new"),
+        lambda request: reserve(request, {WATER: 1}, SECOND),
+        lambda request: request.close(),
+        lambda request: request.cancel(reason="test"),
+    ]
+    for command in commands:
+        request = a_request_in(status)
+        assert request.status is status
+
+        with pytest.raises(InvalidTransition) as refused:
+            command(request)
+
+        assert refused.value.details == {"current_status": status, "allowed": ALLOWED[status]}
+
+
+@pytest.mark.parametrize("state", list(ReservationState))
+@pytest.mark.parametrize("command", ["start", "receive", "refuse", "cancel"])
+def test_the_table_decides_what_can_happen_to_a_reservation(state: ReservationState, command: str) -> None:
+    """A command the table allows works in that state; any other is refused, naming the state."""
+    request = a_reserved() if state in (ReservationState.RESERVED, ReservationState.EXPIRED) else a_started()
+    commands: dict[str, Callable[[], None]] = {
+        "start": lambda: request.start(FIRST),
+        "receive": lambda: request.receive(FIRST, now=NOW),
+        "refuse": lambda: request.refuse(FIRST, reason="test"),
+        "cancel": lambda: request.cancel_reservation(FIRST, reason="test"),
+    }
+    brought: dict[ReservationState, Callable[[], None]] = {
+        ReservationState.RECEIVED: commands["receive"],
+        ReservationState.REFUSED: commands["refuse"],
+        ReservationState.CANCELLED: commands["cancel"],
+        ReservationState.EXPIRED: lambda: request.expire_reservation(FIRST, now=NOW + timedelta(hours=48)),
+    }
+    if state in brought:
+        brought[state]()
+    assert request.reservations[FIRST].state is state
+
+    if command in RESERVATION_ALLOWED[state]:
+        commands[command]()
+        return
+    with pytest.raises(InvalidTransition) as refused:
+        commands[command]()
+
+    assert refused.value.details == {"current_status": state, "allowed": RESERVATION_ALLOWED[state]}
+
+
+def test_every_event_survives_json() -> None:
+    """An event written as JSON and read back is equal, and folding what was read gives the same request."""
+    request = a_request(a_need(), a_need(SOAP, category=None, gtin="7891000100103"))
+    reserve(request, {WATER: 4, SOAP: 1})
+    request.start(FIRST, delivery_id=DeliveryId(UUID(int=60)))
+    request.receive(FIRST, now=NOW, quantities={WATER: 3})
+    reserve(request, {WATER: 7}, SECOND)
+    request.change(now=NOW, urgency=Urgency.EMERGENCY)
+    request.cancel(reason="flood")
+
+    read: list[Any] = [
+        msgspec.json.decode(msgspec.json.encode(e), type=EVENTS[type(e).__name__]) for e in request.pending
+    ]
+
+    assert read == request.pending
+    assert ResourceRequest.fold(REQUEST, read) == request

@@ -1,0 +1,162 @@
+"""A request under any order of commands: promises never exceed the need, and ends stay ends."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from chassis.kernel import Conflict, Invalid, NotFound
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from resources.domain import (
+    LineId,
+    Mode,
+    Need,
+    OrganizationId,
+    PlaceId,
+    RequestId,
+    ReservationId,
+    ReservationState,
+    ResourceRequest,
+    Status,
+    Urgency,
+    UserId,
+)
+
+START = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
+LINES = st.integers(1, 3).map(lambda n: LineId(UUID(int=n)))
+RESERVATIONS = st.integers(101, 106).map(lambda n: ReservationId(UUID(int=n)))
+QUANTITIES = st.dictionaries(LINES, st.integers(0, 8), max_size=3)
+NEEDS = st.dictionaries(LINES, st.integers(1, 12), min_size=1, max_size=3)
+
+
+class RequestMachine(RuleBasedStateMachine):
+    """Reservations made, started, received, refused, cancelled and expired, while the request changes and ends."""
+
+    @initialize(needs=NEEDS)
+    def open(self, needs: dict[LineId, int]) -> None:
+        """One to three lines, needed within four days."""
+        self.now = START
+        self.ended_as: Status | None = None
+        self.request = ResourceRequest.open(
+            RequestId(UUID(int=99)),
+            organization_id=OrganizationId(UUID(int=50)),
+            place_id=PlaceId(UUID(int=51)),
+            title="Abrigo",
+            urgency=Urgency.NORMAL,
+            needed_by_at=START + timedelta(days=4),
+            lines=needs_of(needs),
+            opened_by=UserId(UUID(int=52)),
+            now=START,
+        )
+
+    def attempt(self, command: Callable[[], None]) -> None:
+        """A refusal leaves no trace."""
+        version = self.request.version
+        try:
+            command()
+        except (Conflict, Invalid, NotFound):
+            assert self.request.version == version
+
+    @rule(reservation_id=RESERVATIONS, quantities=QUANTITIES)
+    def reserve(self, reservation_id: ReservationId, quantities: dict[LineId, int]) -> None:
+        """Somebody promises something, perhaps too much, perhaps twice."""
+        self.attempt(
+            lambda: self.request.reserve(
+                reservation_id,
+                organization_id=OrganizationId(UUID(int=53)),
+                reserved_by=UserId(UUID(int=54)),
+                mode=Mode.PARTNER,
+                quantities=quantities,
+                now=self.now,
+            )
+        )
+
+    @rule(reservation_id=RESERVATIONS)
+    def start(self, reservation_id: ReservationId) -> None:
+        """It is on its way."""
+        self.attempt(lambda: self.request.start(reservation_id))
+
+    @rule(reservation_id=RESERVATIONS, quantities=st.none() | QUANTITIES)
+    def receive(self, reservation_id: ReservationId, quantities: dict[LineId, int] | None) -> None:
+        """All of it or some quantities arrive."""
+        self.attempt(lambda: self.request.receive(reservation_id, now=self.now, quantities=quantities))
+
+    @rule(reservation_id=RESERVATIONS, refused=st.booleans())
+    def give_up(self, reservation_id: ReservationId, refused: bool) -> None:
+        """It is refused at the door or taken back."""
+        end = self.request.refuse if refused else self.request.cancel_reservation
+        self.attempt(lambda: end(reservation_id, reason="test"))
+
+    @rule(needs=NEEDS)
+    def change(self, needs: dict[LineId, int]) -> None:
+        """The place needs something else."""
+        self.attempt(lambda: self.request.change(now=self.now, lines=needs_of(needs)))
+
+    @rule(hours=st.integers(0, 12))
+    def time_passes(self, hours: int) -> None:
+        """Timers fire, in time or early."""
+        self.now += timedelta(hours=hours)
+        for reservation_id in list(self.request.reservations):
+            self.request.expire_reservation(reservation_id, now=self.now)
+        self.request.expire(now=self.now)
+
+    @rule(really=st.integers(0, 19))
+    def end(self, really: int) -> None:
+        """Now and then it is closed or cancelled."""
+        if really == 0:
+            self.attempt(self.request.close)
+        elif really == 1:
+            self.attempt(lambda: self.request.cancel(reason="test"))
+
+    @invariant()
+    def promises_never_exceed_the_need(self) -> None:
+        """0 ≤ active reservations + received ≤ needed, line by line."""
+        for line in self.request.lines.values():
+            assert min(line.reserved, line.received, line.uncovered) >= 0
+
+    @invariant()
+    def lines_are_the_sum_of_the_reservations(self) -> None:
+        """What a line counts is exactly what the reservations say."""
+        reservations = self.request.reservations.values()
+        for line_id, line in self.request.lines.items():
+            assert line.reserved == sum(each.quantities.get(line_id, 0) for each in reservations if each.active)
+            assert line.received == sum(each.received.get(line_id, 0) for each in reservations)
+
+    @invariant()
+    def fulfilled_means_received_in_full(self) -> None:
+        """An open request lacks something; a fulfilled one nothing."""
+        if self.request.status in (Status.OPEN, Status.FULFILLED):
+            assert self.request.satisfied == (self.request.status is Status.FULFILLED)
+
+    @invariant()
+    def ends_are_frozen(self) -> None:
+        """Nothing leaves an end, and no promise waits behind one."""
+        if self.ended_as is not None:
+            assert self.request.status is self.ended_as
+        if self.request.status is not Status.OPEN:
+            self.ended_as = self.request.status
+            states = {each.state for each in self.request.reservations.values()}
+            assert ReservationState.RESERVED not in states
+
+    @invariant()
+    def state_is_the_fold_of_its_events(self) -> None:
+        """Folding the events gives the same request."""
+        assert ResourceRequest.fold(self.request.id, self.request.pending) == self.request
+
+
+def needs_of(needed: dict[LineId, int]) -> list[Need]:
+    """Needs that differ in line and quantity only."""
+    return [
+        Need(line_id=line_id, name="Item", unit="unit", needed=quantity, category="other")
+        for line_id, quantity in needed.items()
+    ]
+
+
+RequestMachine.TestCase.settings = settings(
+    max_examples=int(os.environ.get("VAJ_EXAMPLES", "60")), stateful_step_count=40, deadline=None
+)
+TestRequest = RequestMachine.TestCase
