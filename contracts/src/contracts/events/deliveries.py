@@ -1,0 +1,130 @@
+"""Facts that deliveries publishes: logistics and custody. Every event carries the delivery as it is after it."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from contracts.envelope import Event, Moment
+from contracts.values import Amount, Category, Unit, Value
+
+DeliveryStatus = Literal[
+    "planned", "open", "claimed", "in_transit", "rerouting", "delivered", "returned", "discarded", "cancelled", "expired", "failed",
+]  # fmt: skip
+
+
+class DeliveryLine(Value):
+    """One batch's part of a delivery, in the batch's unit; the line's id is the hold's id."""
+
+    line_id: UUID
+    batch_id: UUID
+    organization_id: UUID
+    category: Category
+    product_name: str = Field(max_length=200)
+    unit: Unit
+    planned: Amount
+    picked: Amount = 0
+    delivered: Amount = 0
+    rejected: Amount = 0
+    returned: Amount = 0
+    discarded: Amount = 0
+    lost: Amount = 0
+
+
+class _DeliveryEvent(Event, abstract=True):
+    producer: ClassVar[str] = "deliveries"
+    aggregate: ClassVar[str] = "delivery"
+    delivery_id: UUID
+    status: DeliveryStatus
+    provider_organization_ids: list[UUID]
+    pickup_place_id: UUID
+    receiving_organization_id: UUID
+    receiving_place_id: UUID
+    volunteer_id: UUID | None = None
+    request_id: UUID | None = None
+    opened_at: Moment | None = None
+    claimed_at: Moment | None = None
+    lines: list[DeliveryLine]
+
+
+class DeliveryPlanned(_DeliveryEvent):
+    """Goods shall go from a provider to a receiving place; batches decides on the holds."""
+
+
+class DeliveryOpened(_DeliveryEvent):
+    """Every hold was granted; volunteers may claim it."""
+
+
+class DeliveryClaimed(_DeliveryEvent):
+    """One volunteer took it on."""
+
+
+class DeliveryClaimConfirmed(_DeliveryEvent):
+    """The volunteer keeps a claim made well ahead."""
+
+
+class ClaimReleased(_DeliveryEvent):
+    """The claim ended before pickup; the delivery is open again."""
+
+    previous_volunteer_id: UUID
+    reason: str = Field(max_length=500)
+
+
+class PickupConfirmed(_DeliveryEvent):
+    """The goods changed hands from provider to volunteer, proven by code."""
+
+
+class DropoffRefused(_DeliveryEvent):
+    """The goods, or a part, cannot be handed over; they stay with the volunteer."""
+
+    reason: str = Field(max_length=500)
+
+
+class DeliveryRerouted(_DeliveryEvent):
+    """The goods go on to another place."""
+
+
+class DeliveryCompleted(_DeliveryEvent):
+    """The goods changed hands from volunteer to receiver, proven by code."""
+
+
+class DeliveryReturned(_DeliveryEvent):
+    """What was not delivered is back with the provider."""
+
+    usable: bool
+
+
+class DeliveryDiscarded(_DeliveryEvent):
+    """What was not delivered was thrown away."""
+
+    reason: str = Field(max_length=500)
+
+
+class DeliveryGoodsLost(_DeliveryEvent):
+    """A part in hand was lost on the road."""
+
+    reason: str = Field(max_length=500)
+
+
+class DeliveryFailed(_DeliveryEvent):
+    """There was nothing to collect."""
+
+    reason: str = Field(max_length=500)
+
+
+class DeliveryCancelled(_DeliveryEvent):
+    """Called off before pickup; the holds are released."""
+
+    reason: str = Field(max_length=500)
+
+
+class DeliveryExpired(_DeliveryEvent):
+    """Not enough safe time was left; the holds are released."""
+
+
+class VolunteerNoShow(_DeliveryEvent):
+    """A party reported that the volunteer did not come."""
+
+    reporter_id: UUID

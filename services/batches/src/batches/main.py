@@ -1,0 +1,19 @@
+"""The composition root: everything of batches wired by hand."""
+
+from __future__ import annotations
+
+from chassis.app import Service
+
+from batches import api, consumers, usecases
+from batches.settings import Settings
+
+
+def build() -> Service:
+    """The service, from its environment."""
+    return Service(
+        name="batches",
+        settings=Settings(),  # type: ignore[call-arg]  # from the environment
+        routers=[api.router],
+        consumers=[consumers.DELIVERIES],
+        timers={usecases.EXPIRE: consumers.expire},
+    )

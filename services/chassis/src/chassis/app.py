@@ -1,0 +1,273 @@
+"""A service from its parts: `create_api`, the roles `api`, `worker`, `all` and `migrate`, and their graceful stop."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import uvloop
+from fastapi import APIRouter, FastAPI
+from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+from pydantic import BaseModel
+from starlette.types import ASGIApp
+
+from chassis import idempotency, problems
+from chassis.access import ACCESS_EVENTS, Directory, project_access
+from chassis.auth import Authenticator
+from chassis.broker import Publisher, Subscriber, declare_topology, queue_depths
+from chassis.consumer import Consumer, ConsumerRunner, dead_letter_ingester
+from chassis.database import Database, Transaction
+from chassis.edge import Edge
+from chassis.health import Check, health_router
+from chassis.idempotency import IdempotencyInProgress, IdempotencyKeys, Vault, secret_bytes
+from chassis.inbox import keep_partitions
+from chassis.kernel import DomainError, new_id
+from chassis.migrate import head_of, migrate, version_table
+from chassis.operations import operations_router
+from chassis.outbox import Relay
+from chassis.pagination import Cursors
+from chassis.ratelimit import Quotas
+from chassis.roles import Role, http_role, supervise
+from chassis.settings import ServiceSettings
+from chassis.telemetry import configure_telemetry, log
+from chassis.timers import TimerHandler, Timers
+from contracts.registry import Received
+
+ACCESS_TTL_S = 1.0  # with the event's lag this keeps a revoked key below the promised 2 s
+HOUSEKEEPING_S = 3600
+
+
+@dataclass
+class Service:
+    """What `main.py` wires by hand."""
+
+    name: str
+    settings: ServiceSettings
+    routers: Sequence[APIRouter] = ()
+    internal_routers: Sequence[APIRouter] = ()
+    consumers: Sequence[Consumer] = ()
+    timers: Mapping[str, TimerHandler] = field(default_factory=dict)
+    background: Mapping[str, Callable[[Runtime], Awaitable[None]]] = field(default_factory=dict)
+    constraints: Mapping[str, type[DomainError]] = field(default_factory=dict)
+    on_start: Callable[[Runtime], Awaitable[None]] | None = None
+    access_ttl_s: float = ACCESS_TTL_S
+    replicates_access: bool = True
+    unlimited_paths: Sequence[str] = ()
+
+
+class Runtime:
+    """What a running process shares between its routes, consumers and loops."""
+
+    def __init__(self, service: Service) -> None:
+        settings = service.settings
+        secret = secret_bytes(settings.secret_key.get_secret_value())
+        self.service = service
+        self.settings = settings
+        self.database = Database(
+            settings.database_url.get_secret_value(),
+            pool_max=settings.database_pool_max,
+            constraints={"idempotency_keys_pkey": IdempotencyInProgress, **service.constraints},
+        )
+        self.publisher = Publisher(settings.broker_url.get_secret_value(), name=service.name)
+        self.quotas = Quotas(settings.redis_url.get_secret_value())
+        self.directory = Directory(self.database.reading, ttl_s=service.access_ttl_s)
+        self.authenticator = Authenticator(self.directory, issuer=settings.token_issuer)
+        self.cursors = Cursors(secret)
+        self.idempotency_keys = IdempotencyKeys(Vault(secret, "idempotency"))
+        self.secret = secret
+        self.consumers = [*service.consumers, *([_access_consumer()] if service.replicates_access else [])]
+
+    @property
+    def bindings(self) -> dict[str, list[tuple[str, str]]]:
+        """Consumer → what it binds to."""
+        return {consumer.name: consumer.bindings for consumer in self.consumers}
+
+
+def _access_consumer() -> Consumer:
+    async def replicate(tx: Transaction, received: Received) -> None:
+        project_access(tx, received.event, received.envelope.aggregateversion)
+
+    return Consumer("access", dict.fromkeys(ACCESS_EVENTS, replicate), sla_s=1.0)
+
+
+class Problem(BaseModel):
+    """RFC 9457: `code` is stable, `detail` is for people, `errors` points into the input."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    request_id: str | None
+    errors: list[dict[str, str]] | None = None
+
+
+_PROBLEM = {"description": "Problem", "content": {problems.PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+_RESPONSES: dict[int | str, dict[str, Any]] = {"4XX": _PROBLEM, "5XX": _PROBLEM, 422: _PROBLEM}
+
+
+def create_api(runtime: Runtime) -> ASGIApp:
+    """The public routes behind the one edge layer; OpenAPI 3.1 at `/openapi/<service>.json`."""
+    service = runtime.service
+    app = FastAPI(
+        title=f"VouAjudar {service.name}",
+        version="1",
+        openapi_url=f"/openapi/{service.name}.json",
+        docs_url=None,
+        redoc_url=None,
+        responses=_RESPONSES,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.state.runtime = runtime
+    problems.install(app)
+    for router in (*service.routers, operations_router(runtime)):
+        app.include_router(router)
+    _describe_problems(app)
+    plain = app.build_middleware_stack()
+    FastAPIInstrumentor.instrument_app(app, exclude_spans=["receive", "send"])
+    return Edge(
+        plain,
+        app.build_middleware_stack(),
+        sample_ratio=runtime.settings.trace_sample_ratio,
+        body_bytes_max=runtime.settings.body_bytes_max,
+        unlimited=service.unlimited_paths,
+    )
+
+
+def _describe_problems(app: FastAPI) -> None:
+    original = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = original()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas.setdefault("Problem", Problem.model_json_schema())
+        document["components"].setdefault(
+            "securitySchemes",
+            {
+                "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            },
+        )
+        document.setdefault("security", [{"bearer": []}, {"api_key": []}])
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def create_ops(runtime: Runtime, subscriber: Subscriber | None) -> FastAPI:
+    """The internal port: health, metrics, and what only other services may ask."""
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.runtime = runtime
+    problems.install(app)
+    app.include_router(health_router(_checks(runtime, subscriber)))
+    for router in runtime.service.internal_routers:
+        app.include_router(router)
+    return app
+
+
+def _checks(runtime: Runtime, subscriber: Subscriber | None) -> dict[str, Check]:
+    async def schema() -> str | None:
+        try:
+            for package in ("chassis", runtime.service.name):
+                found = await runtime.database.reading().fetchval(f"SELECT version_num FROM {version_table(package)}")
+                if found is None or found < head_of(package):
+                    return f"schema of {package} is {found}"
+        except Exception as error:  # whatever is wrong with the database, the answer is the same
+            return repr(error)
+        return None
+
+    async def broker() -> str | None:
+        if not runtime.publisher.ready.is_set():
+            return "not connected"
+        missing = subscriber.missing if subscriber else []
+        return f"not consuming {missing}" if missing else None
+
+    return {"database": schema, "broker": broker}
+
+
+async def _housekeep(runtime: Runtime) -> None:
+    while True:
+        async with runtime.database.transaction() as tx:
+            idempotency.expire(tx)
+            await keep_partitions(tx, datetime.now(UTC).date())
+        await asyncio.sleep(HOUSEKEEPING_S)
+
+
+async def open_database(runtime: Runtime) -> None:
+    """Connect, waiting as long as the server takes to come."""
+    delay_s = 0.1
+    while True:
+        try:
+            return await runtime.database.open()
+        except OSError as error:
+            log.warning("database.waiting", error=repr(error))
+        await asyncio.sleep(delay_s)
+        delay_s = min(delay_s * 2, 2.0)
+
+
+def worker_roles(runtime: Runtime) -> tuple[list[Role], Subscriber]:
+    """Relay, timers, consumers and the service's own loops."""
+    service, database = runtime.service, runtime.database
+    runners = [ConsumerRunner(service.name, consumer, database, runtime.publisher) for consumer in runtime.consumers]
+    subscriptions = [*(runner.subscription for runner in runners), dead_letter_ingester(service.name, database)]
+    subscriber = Subscriber(runtime.settings.broker_url.get_secret_value(), name=service.name, subscriptions=subscriptions)
+    roles = [
+        Role("relay", Relay(database, runtime.publisher, owner=new_id()).run),
+        Role("timers", Timers(database, dict(service.timers)).run),
+        Role("housekeeping", lambda: _housekeep(runtime)),
+        *(Role(name, lambda run=run: run(runtime)) for name, run in service.background.items()),  # type: ignore[misc]
+        Role("consumers", subscriber.run),
+    ]
+    return roles, subscriber
+
+
+async def serve(service: Service, role: str) -> int:
+    """Run a role until a signal; returns the exit code."""
+    runtime = Runtime(service)
+    await open_database(runtime)
+    settings = service.settings
+    if service.on_start is not None:
+        await service.on_start(runtime)
+    roles, subscriber = worker_roles(runtime) if role in ("worker", "all") else ([], None)
+    roles.insert(0, Role("publisher", runtime.publisher.run))
+    roles.append(http_role("ops", create_ops(runtime, subscriber), host=settings.host, port=settings.ops_port))
+    if role in ("api", "all"):
+        roles.append(http_role("api", create_api(runtime), host=settings.host, port=settings.api_port))
+    log.info("process.started", role=role)
+    code = await supervise(roles)
+    await runtime.quotas.close()
+    await runtime.database.close()
+    return code
+
+
+async def prepare(service: Service) -> None:
+    """`migrate`: the schema, then the broker's topology."""
+    runtime = Runtime(service)
+    await migrate(service.settings.database_url.get_secret_value(), service.name)
+    await open_database(runtime)
+    async with runtime.database.transaction() as tx:
+        await keep_partitions(tx, datetime.now(UTC).date())
+    await runtime.database.close()
+    await declare_topology(service.settings.broker_url.get_secret_value(), service.name, runtime.bindings)
+
+
+def main(build: Callable[[], Service], arguments: Sequence[str] | None = None) -> None:
+    """`python -m <service> api|worker|all|migrate`."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if len(given) != 1 or given[0] not in ("api", "worker", "all", "migrate"):
+        sys.exit("usage: python -m <service> api|worker|all|migrate")
+    service = build()
+    configure_telemetry(service.name, service.settings)
+    if given[0] == "migrate":
+        uvloop.run(prepare(service))
+    else:
+        sys.exit(uvloop.run(serve(service, given[0])))
+
+
+__all__ = ["Runtime", "Service", "create_api", "main", "prepare", "queue_depths", "serve"]

@@ -1,0 +1,275 @@
+"""RabbitMQ: supervised connections, publishing with confirms, consuming; the only module that knows aio-pika."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import aio_pika
+import aiormq
+from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
+from contracts import topology
+
+from chassis.telemetry import log
+
+CONNECT_TIMEOUT_S = 5
+CONFIRM_TIMEOUT_S = 10  # a confirm this late means the channel is lost
+RECONNECT_DELAYS_S = (0.1, 0.2, 0.5, 1, 2)  # then 2 s for ever: consuming again within 5 s of a broker's return
+HEARTBEAT_S = 10
+WATCHDOG_S = 5
+PUBLISH_CHANNELS = 4
+
+
+class BrokerUnavailable(Exception):
+    """There is no connection to the broker now."""
+
+
+class PublishRefused(Exception):
+    """The broker did not take the message: nacked, unroutable, or the confirm never came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message ready to send; `slot` pins it to a channel, so that messages of one slot keep their order."""
+
+    exchange: str
+    routing_key: str
+    message_id: str
+    body: bytes
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    slot: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A message as it came; acknowledging its tag is the subscription's business."""
+
+    tag: int
+    message_id: str
+    routing_key: str
+    body: bytes
+    headers: Mapping[str, Any]
+
+
+Session = Callable[[AbstractConnection], Awaitable[None]]
+
+
+async def keep_connected(url: str, name: str, session: Session) -> None:
+    """Run `session` on a connection for ever: any close or error tears all down, backs off with jitter and rebuilds."""
+    failures = 0
+    while True:
+        try:
+            connection = await aio_pika.connect(
+                f"{url}?heartbeat={HEARTBEAT_S}", timeout=CONNECT_TIMEOUT_S, client_properties={"connection_name": name}
+            )
+            async with connection:
+                failures = 0
+                await _until_closed(connection, session)
+        except (OSError, TimeoutError, aiormq.exceptions.AMQPError, aio_pika.exceptions.AMQPException) as error:
+            log.warning("broker.disconnected", connection=name, error=repr(error))
+        delay_s = RECONNECT_DELAYS_S[min(failures, len(RECONNECT_DELAYS_S) - 1)]
+        failures += 1
+        await asyncio.sleep(delay_s * random.uniform(0.5, 1))  # noqa: S311 - jitter
+
+
+async def _until_closed(connection: AbstractConnection, session: Session) -> None:
+    closed = asyncio.Event()
+    connection.close_callbacks.add(lambda *_: closed.set())
+    work = asyncio.ensure_future(session(connection))
+    watch = asyncio.ensure_future(closed.wait())
+    try:
+        await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            work.result()
+    finally:
+        for task in (work, watch):
+            task.cancel()
+        await asyncio.gather(work, watch, return_exceptions=True)
+
+
+class Publisher:
+    """Publishes with confirms on a few channels of its own connection."""
+
+    def __init__(self, url: str, *, name: str) -> None:
+        self._url = url
+        self._name = name
+        self._channels: list[aiormq.abc.AbstractChannel] = []
+        self.ready = asyncio.Event()
+
+    async def run(self) -> None:
+        """Stay connected until cancelled."""
+        await keep_connected(self._url, f"{self._name}.publish", self._session)
+
+    async def _session(self, connection: AbstractConnection) -> None:
+        channels = [
+            await connection.channel(publisher_confirms=True, on_return_raises=True) for _ in range(PUBLISH_CHANNELS)
+        ]
+        self._channels = [await channel.get_underlay_channel() for channel in channels]
+        lost = asyncio.Event()
+        for channel in channels:
+            channel.close_callbacks.add(lambda *_: lost.set())
+        self.ready.set()
+        try:
+            await lost.wait()
+        finally:
+            self.ready.clear()
+            self._channels = []
+
+    async def publish(self, message: Outgoing) -> None:
+        """Return when the broker has it safe; raises `PublishRefused` or `BrokerUnavailable`."""
+        if not self._channels:
+            raise BrokerUnavailable
+        channel = self._channels[message.slot % len(self._channels)]
+        try:
+            await channel.basic_publish(
+                message.body,
+                exchange=message.exchange,
+                routing_key=message.routing_key,
+                properties=_properties(message),
+                mandatory=True,
+                timeout=CONFIRM_TIMEOUT_S,
+            )
+        except (aiormq.exceptions.DeliveryError, aiormq.exceptions.PublishError) as error:
+            raise PublishRefused(repr(error)) from error
+        except TimeoutError as error:
+            with contextlib.suppress(Exception):
+                await channel.close()
+            raise PublishRefused("no confirm in time") from error
+        except (aiormq.exceptions.AMQPError, OSError, RuntimeError) as error:
+            raise BrokerUnavailable(repr(error)) from error
+
+
+def _properties(message: Outgoing) -> aiormq.spec.Basic.Properties:
+    return aiormq.spec.Basic.Properties(
+        delivery_mode=2,
+        message_id=message.message_id,
+        content_type="application/cloudevents+json",
+        timestamp=datetime.now(UTC),
+        headers=dict(message.headers),
+    )
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """One queue consumed on a channel of its own; `handle` gets batches and returns when they may be acknowledged."""
+
+    queue: str
+    handle: Callable[[list[Incoming]], Awaitable[None]]
+    prefetch: int = 300
+    batch_max: int = 100
+
+
+class Subscriber:
+    """Consumes queues on its own connection and notices when the broker silently stopped delivering."""
+
+    def __init__(self, url: str, *, name: str, subscriptions: list[Subscription]) -> None:
+        self._url = url
+        self._name = name
+        self._subscriptions = subscriptions
+        self._active: set[str] = set()
+
+    @property
+    def missing(self) -> list[str]:
+        """Queues that should be consumed and are not."""
+        return [s.queue for s in self._subscriptions if s.queue not in self._active]
+
+    async def run(self) -> None:
+        """Consume until cancelled."""
+        await keep_connected(self._url, f"{self._name}.consume", self._session)
+
+    async def _session(self, connection: AbstractConnection) -> None:
+        tasks = [asyncio.ensure_future(self._consume(connection, s)) for s in self._subscriptions]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _consume(self, connection: AbstractConnection, subscription: Subscription) -> None:
+        channel = await connection.channel(publisher_confirms=False)
+        underlay = await channel.get_underlay_channel()
+        await channel.set_qos(prefetch_count=subscription.prefetch)
+        queue = await channel.declare_queue(subscription.queue, passive=True)
+        arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+        tag = await queue.consume(arrived.put)
+        self._active.add(subscription.queue)
+        handling = asyncio.ensure_future(_handle_for_ever(underlay, arrived, subscription))
+        try:
+            while not handling.done():
+                await asyncio.wait({handling}, timeout=WATCHDOG_S)
+                if tag not in underlay.consumers or channel.is_closed:
+                    log.error("broker.consumer_lost", queue=subscription.queue)
+                    raise aiormq.exceptions.ChannelClosed(0, "the consumer is gone")
+            handling.result()
+        finally:
+            self._active.discard(subscription.queue)
+            handling.cancel()
+            await asyncio.gather(handling, return_exceptions=True)
+
+
+async def _handle_for_ever(
+    channel: aiormq.abc.AbstractChannel, arrived: asyncio.Queue[AbstractIncomingMessage], subscription: Subscription
+) -> None:
+    while True:
+        batch = [_incoming(await arrived.get())]
+        while len(batch) < subscription.batch_max and not arrived.empty():
+            batch.append(_incoming(arrived.get_nowait()))
+        await subscription.handle(batch)
+        await channel.basic_ack(batch[-1].tag, multiple=True)  # delivery order: everything up to here is done
+
+
+def _incoming(message: AbstractIncomingMessage) -> Incoming:
+    return Incoming(
+        tag=message.delivery_tag or 0,
+        message_id=message.message_id or "",
+        routing_key=message.routing_key or "",
+        body=message.body,
+        headers=message.headers,
+    )
+
+
+_QUORUM = {
+    "x-queue-type": "quorum",
+    "x-overflow": "reject-publish",
+    "x-dead-letter-strategy": "at-least-once",
+    "x-dead-letter-exchange": "",
+}
+
+
+async def declare_topology(url: str, service: str, bindings: Mapping[str, list[tuple[str, str]]]) -> None:
+    """Declare a service's exchange, queues, retry ladder and dead-letter queue; `bindings` is consumer → (producer, key)."""
+    async with await aio_pika.connect(url, timeout=CONNECT_TIMEOUT_S) as connection:
+        channel = await connection.channel()
+        exchanges = {
+            producer: await channel.declare_exchange(topology.exchange(producer), aio_pika.ExchangeType.TOPIC, durable=True)
+            for producer in {service, *(producer for keys in bindings.values() for producer, _ in keys)}
+        }
+        dead = topology.dead_letter_queue(service)
+        await channel.declare_queue(dead, durable=True, arguments={"x-queue-type": "quorum"})
+        for delay_s in topology.RETRY_DELAYS_S:
+            name = topology.retry_queue(service, delay_s)
+            exchange = await channel.declare_exchange(name, aio_pika.ExchangeType.FANOUT, durable=True)
+            queue = await channel.declare_queue(name, durable=True, arguments={**_QUORUM, "x-message-ttl": delay_s * 1000})
+            await queue.bind(exchange)
+        for consumer, keys in bindings.items():
+            arguments = {**_QUORUM, "x-dead-letter-routing-key": dead, "x-delivery-limit": topology.DELIVERY_LIMIT}
+            queue = await channel.declare_queue(topology.queue(service, consumer), durable=True, arguments=arguments)
+            for producer, routing_key in keys:
+                await queue.bind(exchanges[producer], routing_key)
+
+
+async def queue_depths(url: str, queues: list[str]) -> dict[str, int]:
+    """Messages waiting in each queue."""
+    async with await aio_pika.connect(url, timeout=CONNECT_TIMEOUT_S) as connection:
+        channel = await connection.channel()
+        return {
+            name: (await channel.declare_queue(name, passive=True)).declaration_result.message_count or 0 for name in queues
+        }

@@ -1,0 +1,221 @@
+"""PostgreSQL: SQLAlchemy Core describes, asyncpg runs; reads go at once, writes leave together in one statement.
+
+This is the only module that commits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from typing import Any, Protocol, cast
+
+import asyncpg
+import msgspec
+from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
+from sqlalchemy.sql import ClauseElement
+
+from chassis.kernel import ConcurrentUpdate, DomainError
+
+COMMAND_TIMEOUT_S = 15  # a statement slower than this is a defect, not a wait
+ACQUIRE_TIMEOUT_S = 5  # longer than this for a connection means overload: answer 503 instead of queueing
+STATEMENTS_CACHED = 500  # each use case has one combined statement; a service has well under a hundred shapes
+
+Row = asyncpg.Record
+Query = str | ClauseElement
+_DIALECT = asyncpg_dialect.dialect()  # type: ignore[no-untyped-call]
+
+TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.QueryCanceledError,
+    OSError,
+    TimeoutError,
+)
+UNAVAILABLE_ERRORS: tuple[type[BaseException], ...] = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    OSError,
+    TimeoutError,
+)
+
+
+class Runner(Protocol):
+    """What a pool and a connection have in common."""
+
+    async def fetch(self, query: str, *args: Any) -> list[Row]: ...
+    async def fetchrow(self, query: str, *args: Any) -> Row | None: ...
+    async def execute(self, query: str, *args: Any) -> str: ...
+
+
+def compiled(query: Query, args: Sequence[Any]) -> tuple[str, Sequence[Any]]:
+    """SQL text with `$n` and its arguments; text passes as it is, a Core statement brings its own arguments."""
+    if isinstance(query, str):
+        return query, args
+    result = cast(Any, query.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True}))
+    return str(result), [result.params[name] for name in result.positiontup or ()]
+
+
+@lru_cache(maxsize=4096)
+def _renumbered(sql: str, offset: int) -> str:
+    return re.sub(r"\$(\d+)", lambda m: f"${int(m[1]) + offset}", sql)
+
+
+@lru_cache(maxsize=1024)
+def _combined(pieces: tuple[tuple[str, int], ...]) -> str:
+    """Many data-modifying statements as one: each becomes a CTE, all see the same snapshot, all or none happen."""
+    parts, offset = [], 0
+    for index, (sql, arity) in enumerate(pieces):
+        parts.append(f"w{index} AS ({_renumbered(sql, offset)})")
+        offset += arity
+    return f"WITH {', '.join(parts)} SELECT 1"
+
+
+class Transaction:
+    """Reads at once, writes queued until the end, then sent as one statement: one round trip, one commit.
+
+    Optimistic at first: reads take no lock and a clash shows as `ConcurrentUpdate` when the writes are sent.
+    With `locking` it is a real transaction and repositories lock the rows they load. Queued writes must not
+    touch the same row twice, and see nothing of each other.
+    """
+
+    def __init__(self, runner: Runner, constraints: Mapping[str, type[DomainError]], *, locking: bool) -> None:
+        self._runner = runner
+        self._constraints = constraints
+        self._writes: list[tuple[str, tuple[Any, ...]]] = []
+        self.locking = locking
+        self.hints: set[str] = set()
+
+    async def fetch(self, query: Query, *args: Any) -> list[Row]:
+        """All rows of a bounded query."""
+        sql, arguments = compiled(query, args)
+        return await self._runner.fetch(sql, *arguments)
+
+    async def fetchrow(self, query: Query, *args: Any) -> Row | None:
+        """The first row, or None."""
+        sql, arguments = compiled(query, args)
+        return await self._runner.fetchrow(sql, *arguments)
+
+    async def fetchval(self, query: Query, *args: Any) -> Any:
+        """The first column of the first row, or None."""
+        row = await self.fetchrow(query, *args)
+        return None if row is None else row[0]
+
+    def write(self, query: Query, *args: Any) -> None:
+        """Queue a data-modifying statement; it is sent with all others when the transaction ends."""
+        sql, arguments = compiled(query, args)
+        self._writes.append((sql, tuple(arguments)))
+
+    async def flush(self) -> None:
+        """Send what is queued, now."""
+        if not self._writes:
+            return
+        writes, self._writes = self._writes, []
+        sql = _combined(tuple((text, len(args)) for text, args in writes))
+        try:
+            await self._runner.execute(sql, *(value for _, args in writes for value in args))
+        except asyncpg.IntegrityConstraintViolationError as error:
+            raise self._meaning(error) from error
+
+    def _meaning(self, error: asyncpg.IntegrityConstraintViolationError) -> Exception:
+        name = getattr(error, "constraint_name", None) or ""
+        kind = self._constraints.get(name)
+        return error if kind is None else kind()
+
+
+class Database:
+    """The pool of one service's database and the only way to commit."""
+
+    def __init__(self, url: str, *, pool_max: int = 12, constraints: Mapping[str, type[DomainError]] | None = None) -> None:
+        self._url = url
+        self._pool_max = pool_max
+        self._constraints = {"events_pkey": ConcurrentUpdate, **(constraints or {})}
+        self._pool: asyncpg.Pool[Row] | None = None
+        self._listeners: dict[str, list[Callable[[], None]]] = {}
+
+    @property
+    def url(self) -> str:
+        """The address, secrets included: never log it."""
+        return self._url
+
+    @property
+    def pool(self) -> asyncpg.Pool[Row]:
+        """The open pool."""
+        if self._pool is None:
+            raise RuntimeError("the database is not open")
+        return self._pool
+
+    async def open(self) -> None:
+        """Connect; raises what asyncpg raises when the server is not there."""
+        self._pool = await asyncpg.create_pool(
+            self._url,
+            min_size=1,
+            max_size=self._pool_max,
+            command_timeout=COMMAND_TIMEOUT_S,
+            statement_cache_size=STATEMENTS_CACHED,
+            init=_register_codecs,
+            reset=_keep,
+            server_settings={"application_name": "vouajudar", "jit": "off", "timezone": "UTC"},
+        )
+
+    async def close(self) -> None:
+        """Give the connections back; those still busy after 5 s are cut."""
+        if self._pool is None:
+            return
+        pool, self._pool = self._pool, None
+        pool.terminate()
+
+    def reading(self) -> Transaction:
+        """For queries: nothing queued on it is ever sent."""
+        return Transaction(cast(Runner, self.pool), self._constraints, locking=False)
+
+    @asynccontextmanager
+    async def command(self) -> AsyncIterator[Transaction]:
+        """Optimistic: reads without locks, then every queued write in one atomic statement at the end."""
+        transaction = Transaction(cast(Runner, self.pool), self._constraints, locking=False)
+        yield transaction
+        await transaction.flush()
+        self._wake(transaction.hints)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """A real transaction on one connection, for several statements that belong together."""
+        async with self.pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection, connection.transaction():
+            transaction = Transaction(cast(Runner, connection), self._constraints, locking=True)
+            yield transaction
+            await transaction.flush()
+        self._wake(transaction.hints)
+
+    def listen(self, hint: str, wake: Callable[[], None]) -> None:
+        """Call `wake` after each commit in this process whose transaction carries `hint`; polling stays the truth."""
+        self._listeners.setdefault(hint, []).append(wake)
+
+    def _wake(self, hints: set[str]) -> None:
+        for hint in hints:
+            for wake in self._listeners.get(hint, ()):
+                wake()
+
+
+async def _keep(_: Any) -> None:
+    """Sessions hold no state here, so a released connection needs no reset query."""
+
+
+async def _register_codecs(connection: asyncpg.Connection[Row]) -> None:
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        encoder=lambda value: msgspec.json.encode(value).decode(),
+        decoder=msgspec.json.decode,
+        format="text",
+    )

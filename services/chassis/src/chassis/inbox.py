@@ -1,0 +1,45 @@
+"""The inbox: which messages a consumer has handled already, kept in the handler's own transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+from uuid import UUID
+
+from chassis.database import Transaction
+
+DAYS_AHEAD = 3
+DAYS_KEPT = 14
+
+_FIRST_TIME = """INSERT INTO inbox (message_id, consumer) SELECT m, $2 FROM unnest($1::uuid[]) AS x(m)
+ON CONFLICT DO NOTHING RETURNING message_id"""
+
+
+async def first_time(tx: Transaction, consumer: str, message_ids: Sequence[UUID]) -> set[UUID]:
+    """The messages among these that this consumer never handled; sorted, so that two workers cannot deadlock."""
+    rows = await tx.fetch(_FIRST_TIME, sorted(set(message_ids)), consumer)
+    return {UUID(int=row["message_id"].int) for row in rows}
+
+
+def _first_id_of(day: date) -> str:
+    """The least UUIDv7 of a day: its first 48 bits are the milliseconds since 1970."""
+    millis = (day - date(1970, 1, 1)).days * 86_400_000
+    return str(UUID(int=millis << 80))
+
+
+async def keep_partitions(tx: Transaction, today: date) -> None:
+    """One partition a day, made ahead and dropped after 14 days; what fits none falls into the default one."""
+    for offset in range(-1, DAYS_AHEAD + 1):
+        day = today + timedelta(days=offset)
+        await tx.fetch(
+            f"CREATE TABLE IF NOT EXISTS inbox_{day:%Y%m%d} PARTITION OF inbox"
+            f" FOR VALUES FROM ('{_first_id_of(day)}') TO ('{_first_id_of(day + timedelta(days=1))}')"
+        )
+    oldest = f"inbox_{today - timedelta(days=DAYS_KEPT):%Y%m%d}"
+    rows = await tx.fetch(
+        "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
+        " WHERE i.inhparent = 'inbox'::regclass AND c.relname < $1 AND c.relname ~ '^inbox_[0-9]{8}$'",
+        oldest,
+    )
+    for row in rows:
+        await tx.fetch(f"DROP TABLE {row['relname']}")

@@ -1,0 +1,206 @@
+"""The transactional outbox: messages are rows of the transaction that causes them; a leased relay sends them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+from contracts.envelope import Event, rfc3339, schema_of, source_of
+from contracts.topology import exchange
+
+from chassis.broker import BrokerUnavailable, Outgoing, Publisher, PublishRefused
+from chassis.database import UNAVAILABLE_ERRORS, Database, Row, Transaction
+from chassis.telemetry import EVENTS_PUBLISHED, OUTBOX_BLOCKED, current_context, log
+
+PARTITIONS = 64
+LEASE_S = 15
+RENEW_S = 5
+WINDOW = 500  # messages in flight at once
+POLL_S_MIN, POLL_S_MAX = 0.02, 0.5
+BLOCKED_RETRY_S = 2.0  # a refused aggregate is tried again after this long
+UNAVAILABLE_RETRY_S = 0.5
+HINT = "outbox"
+
+_ENQUEUE = """INSERT INTO outbox (part, order_key, message_id, exchange, routing_key, headers, body, created_at)
+SELECT $1, $2, m, $3, k, '{}'::jsonb, b, $7
+FROM unnest($4::uuid[], $5::text[], $6::bytea[]) WITH ORDINALITY AS x(m, k, b, n) ORDER BY n"""
+
+_LEASE = """WITH wanted AS (
+    SELECT part FROM outbox_leases WHERE owner = $1 OR until < now()
+    ORDER BY (owner = $1 AND until >= now()) DESC, part
+    LIMIT greatest(1, ceil($2::numeric / (1 + (SELECT count(DISTINCT owner) FROM outbox_leases WHERE owner <> $1 AND until >= now()))))
+    FOR UPDATE SKIP LOCKED)
+UPDATE outbox_leases l SET owner = $1, until = now() + make_interval(secs => $3),
+    fence = CASE WHEN l.owner = $1 THEN l.fence ELSE l.fence + 1 END
+FROM wanted w WHERE l.part = w.part RETURNING l.part"""
+
+_RELEASE_SURPLUS = "UPDATE outbox_leases SET until = now() - interval '1 second' WHERE owner = $1 AND NOT part = ANY($2::int[])"
+
+_READ = """SELECT part, id, order_key, message_id, exchange, routing_key, body FROM outbox
+WHERE part = ANY($1::int[]) AND NOT order_key = ANY($2::uuid[]) ORDER BY id LIMIT $3"""
+
+_DELETE = """DELETE FROM outbox o USING unnest($1::int[], $2::bigint[]) AS x(part, id), outbox_leases l
+WHERE o.part = x.part AND o.id = x.id AND l.part = o.part AND l.owner = $3 AND l.until >= now()"""
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """A public event and whom it concerns: its owner and every organization that is a party to it."""
+
+    event: Event
+    organization_id: UUID | None = None
+    parties: tuple[UUID, ...] = ()
+
+
+def partition_of(stream_id: UUID) -> int:
+    """One aggregate is always in one partition."""
+    return stream_id.int % PARTITIONS
+
+
+def enqueue(tx: Transaction, *, stream_id: UUID, messages: Sequence[tuple[UUID, int, Announcement]], now: datetime) -> None:
+    """Queue (event id, aggregate version, announcement) rows; their bytes are built here, once, ready to send."""
+    if not messages:
+        return
+    tx.write(
+        _ENQUEUE,
+        partition_of(stream_id),
+        stream_id,
+        exchange(messages[0][2].event.producer),
+        [event_id for event_id, _, _ in messages],
+        [announcement.event.routing_key() for _, _, announcement in messages],
+        [envelope_bytes(announcement, stream_id, event_id, version, now) for event_id, version, announcement in messages],
+        now,
+    )
+    tx.hints.add(HINT)
+
+
+def envelope_bytes(announcement: Announcement, subject: UUID, event_id: UUID, version: int, now: datetime) -> bytes:
+    """The envelope of `contracts.envelope` as JSON bytes; the event inside is encoded once by pydantic."""
+    context, event = current_context(), announcement.event
+    kind = event.type_name()
+    parties = dict.fromkeys(p for p in (announcement.organization_id, *announcement.parties) if p is not None)
+    fields = {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": source_of(event.producer),
+        "type": kind,
+        "subject": subject,
+        "time": rfc3339(now),
+        "dataschema": schema_of(kind),
+        "datacontenttype": "application/json",
+        "aggregateversion": version,
+        "organizationid": announcement.organization_id,
+        "parties": " ".join(map(str, parties)),
+        "correlationid": context.correlation_id,
+        "causationid": context.causation_id,
+        "actorid": context.actor_id,
+        "traceparent": context.traceparent,
+    }
+    present: dict[str, object] = {name: value for name, value in fields.items() if value is not None}
+    present["data"] = msgspec.Raw(event.model_dump_json().encode())
+    return msgspec.json.encode(present)
+
+
+class Relay:
+    """Sends outbox rows of the partitions it leases, in order per aggregate, and deletes what the broker confirmed.
+
+    Several relays share the partitions. A refused message blocks its aggregate only. Crashing anywhere loses
+    nothing: an unconfirmed or undeleted row is sent again, and consumers recognise its id.
+    """
+
+    def __init__(self, database: Database, publisher: Publisher, *, owner: UUID) -> None:
+        self._database = database
+        self._publisher = publisher
+        self._owner = owner
+        self._parts: list[int] = []
+        self._renew_at = 0.0
+        self._blocked: dict[UUID, float] = {}
+        self._wake = asyncio.Event()
+        database.listen(HINT, self._wake.set)
+
+    async def run(self) -> None:
+        """Relay until cancelled; on the way out the leases are given back."""
+        pause_s = POLL_S_MIN
+        try:
+            while True:
+                sent = await self._round_or_wait()
+                pause_s = POLL_S_MIN if sent else min(pause_s * 2, POLL_S_MAX)
+                if sent < WINDOW:
+                    await self._rest(pause_s if not sent else POLL_S_MIN)
+        finally:
+            await self._give_back()
+
+    async def _round_or_wait(self) -> int:
+        try:
+            await self._publisher.ready.wait()
+            return await self.round()
+        except UNAVAILABLE_ERRORS as error:
+            log.warning("outbox.database_unavailable", error=repr(error))
+            await asyncio.sleep(UNAVAILABLE_RETRY_S)
+            return 0
+
+    async def _rest(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+        self._wake.clear()
+
+    async def round(self) -> int:
+        """Lease, read, publish, delete once; returns how many rows were read."""
+        await self._keep_leases()
+        now = time.monotonic()
+        self._blocked = {key: until for key, until in self._blocked.items() if until > now}
+        OUTBOX_BLOCKED.set(len(self._blocked))
+        rows = await self._database.reading().fetch(_READ, self._parts, list(self._blocked), WINDOW)
+        if rows:
+            results = await asyncio.gather(*(self._send(row) for row in rows))
+            await self._delete([row for row, confirmed in zip(rows, results, strict=True) if confirmed])
+        return len(rows)
+
+    async def _keep_leases(self) -> None:
+        if time.monotonic() < self._renew_at:
+            return
+        async with self._database.transaction() as tx:
+            rows = await tx.fetch(_LEASE, self._owner, PARTITIONS, LEASE_S)
+            self._parts = sorted(row["part"] for row in rows)
+            tx.write(_RELEASE_SURPLUS, self._owner, self._parts)
+        self._renew_at = time.monotonic() + RENEW_S
+
+    async def _send(self, row: Row) -> bool:
+        message = Outgoing(
+            exchange=row["exchange"],
+            routing_key=row["routing_key"],
+            message_id=str(row["message_id"]),
+            body=row["body"],
+            slot=row["part"],
+        )
+        try:
+            await self._publisher.publish(message)
+        except PublishRefused as error:
+            self._blocked[row["order_key"]] = time.monotonic() + BLOCKED_RETRY_S
+            log.error("outbox.refused", message_id=message.message_id, routing_key=message.routing_key, error=str(error))
+            return False
+        except BrokerUnavailable:
+            return False
+        return True
+
+    async def _delete(self, rows: list[Row]) -> None:
+        if not rows:
+            return
+        async with self._database.command() as tx:
+            tx.write(_DELETE, [row["part"] for row in rows], [row["id"] for row in rows], self._owner)
+        EVENTS_PUBLISHED.inc(len(rows))
+
+    async def _give_back(self) -> None:
+        try:
+            async with self._database.command() as tx:
+                tx.write("UPDATE outbox_leases SET until = now() - interval '1 second' WHERE owner = $1", self._owner)
+        except (*UNAVAILABLE_ERRORS, RuntimeError) as error:
+            log.warning("outbox.leases_kept", error=repr(error))

@@ -1,0 +1,105 @@
+"""Fixtures; a service's conftest names itself in the fixture `service_name`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from uuid import uuid4
+
+import asyncpg
+import httpx
+import pytest
+import pytest_asyncio
+
+from chassis.app import Runtime, Service, declare_topology
+from chassis.database import Database
+from chassis.migrate import migrate
+from chassis.testing.callers import Callers
+from chassis.testing.live import LiveService, service_environment
+
+
+def _needed(name: str) -> str:
+    value = os.environ.get(name)
+    if not value:
+        pytest.exit(f"{name} is not set; run these tests through scripts/test", returncode=4)
+    return value
+
+
+@pytest.fixture(scope="session")
+def broker_url() -> str:
+    """A broker of our own."""
+    return _needed("VAJ_TEST_BROKER_URL")
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> str:
+    """A Redis of our own."""
+    return _needed("VAJ_TEST_REDIS_URL")
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def database_url(service_name: str) -> AsyncIterator[str]:
+    """A database of the service under test, migrated, dropped afterwards."""
+    admin_url = _needed("VAJ_TEST_DATABASE_ADMIN_URL")
+    name = f"test_{service_name}_{uuid4().hex[:8]}"
+    connection = await asyncpg.connect(admin_url)
+    await connection.execute(f"CREATE DATABASE {name}")
+    url = f"{admin_url.rpartition('/')[0]}/{name}"
+    try:
+        await migrate(url, service_name)
+        yield url
+    finally:
+        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await connection.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def database(database_url: str, service: Service) -> AsyncIterator[Database]:
+    """The open database, with the service's constraints."""
+    opened = Database(database_url, constraints=service.constraints)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture(scope="session")
+def environment(database_url: str, broker_url: str, redis_url: str) -> dict[str, str]:
+    """What the service under test is told."""
+    return service_environment(database_url, broker_url, redis_url)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def callers(database: Database) -> Callers:
+    """Makes people and partners that the service knows."""
+    return Callers(database)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def live(service: Service, service_name: str, environment: dict[str, str], broker_url: str) -> AsyncIterator[LiveService]:
+    """The service as a real process, its topology declared."""
+    await declare_topology(broker_url, service_name, Runtime(service).bindings)
+    process = LiveService(service_name, environment)
+    await process.start_soon()
+    yield process
+    process.kill()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def client(live: LiveService) -> AsyncIterator[httpx.AsyncClient]:
+    """An anonymous client of the live service."""
+    async with httpx.AsyncClient(base_url=live.url, timeout=20) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def service(environment: dict[str, str], service_name: str) -> Iterator[Service]:
+    """The service as `main.build` wires it for the test environment."""
+    module = __import__(f"{service_name}.main", fromlist=["build"])
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    yield module.build()
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
