@@ -1,0 +1,243 @@
+"""Every notification reads well in both languages, and no value gets out of its place."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from notifications import rendering
+from notifications.rendering import (
+    LOCALES,
+    ContextMismatch,
+    Kind,
+    LocaleName,
+    format_moment,
+    format_quantity,
+    is_critical,
+    locale_of,
+    one_line,
+    render,
+)
+
+NOON = datetime(2024, 5, 6, 15, 0, tzinfo=UTC)
+RICE = {"quantity": 1500, "unit": "g", "product_name": "Arroz"}
+MEALS = {"quantity": 12, "unit": "portion", "category": "prepared"}
+HOSTILE = "<script>alert(1)</script>{{ 7*7 }}{% raw %}\r\nBcc: all@example.org\u202egpj.exe\x00"
+
+SPECIFIC: dict[Kind, dict[str, Any]] = {
+    Kind.BATCH_READY: {"batch_id": "b", "items": [RICE], "pickup_from": NOON, "pickup_to": "2024-05-06T18:00:00Z"},
+    Kind.HOLD_REJECTED: {"delivery_id": "d", "items": [RICE], "reason": "insufficient"},
+    Kind.DELIVERY_OPENED: {"delivery_id": "d", "items": [RICE, MEALS]},
+    Kind.DELIVERY_CLAIMED: {"delivery_id": "d", "items": [RICE]},
+    Kind.DELIVERY_PICKED_UP: {"delivery_id": "d", "items": [RICE]},
+    Kind.DELIVERY_COMPLETED: {"delivery_id": "d", "items": [RICE]},
+    Kind.DELIVERY_CANCELLED: {"delivery_id": "d", "items": [RICE], "reason": "chuva"},
+    Kind.DELIVERY_EXPIRED: {"delivery_id": "d", "items": [RICE]},
+    Kind.DELIVERY_REFUSED: {"delivery_id": "d", "items": [RICE], "reason": "embalagem aberta"},
+    Kind.REQUEST_FULFILLED: {"request_id": "r", "items": [MEALS]},
+    Kind.RESERVATION_MADE: {"request_id": "r", "reservation_id": "s", "items": [MEALS], "mode": "donor_delivers"},
+    Kind.BATCH_RECALLED: {"batch_id": "b", "items": [RICE], "severity": "critical", "reason": "mofo"},
+    Kind.ORGANIZATION_VERIFIED: {"organization_id": "o"},
+}
+
+
+def context_of(kind: Kind, **changes: Any) -> dict[str, Any]:
+    """A fitting context, with changes."""
+    return {**SPECIFIC[kind], **changes}
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("extras", [{}, {"at": NOON, "tz": "America/Manaus"}], ids=["bare", "full"])
+def test_every_kind_reads_in_every_language(kind: Kind, locale: LocaleName, extras: dict[str, Any]) -> None:
+    """Each template fills completely, with optional values and without."""
+    rendered = render(kind, locale, context_of(kind, **extras), link="https://app.example/x")
+
+    for text in (rendered.subject, rendered.title, rendered.body_short):
+        assert text
+        assert text.isprintable()
+    assert len(rendered.subject) <= 150
+    assert "https://app.example/x" in rendered.text
+    assert 'href="https://app.example/x"' in rendered.html
+    assert f'<html lang="{locale}">' in rendered.html
+    for text in (rendered.text, rendered.html, rendered.subject):
+        assert not {"None", "{{", "{%", "Undefined"} & set(text.replace("\n", " ").split(" "))
+    if "items" in SPECIFIC[kind]:
+        assert all(name in rendered.text for name in ("Arroz",) if RICE in SPECIFIC[kind]["items"])
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_no_template_is_missing_or_left_over(locale: LocaleName) -> None:
+    """Each language has exactly one template per kind."""
+    folder = Path(rendering.__file__).parent / "templates" / locale
+
+    assert {path.stem for path in folder.glob("*.jinja")} == set(Kind)
+
+
+def test_both_languages_know_the_same_words() -> None:
+    """No word is missing in one of the languages."""
+    portuguese, english = (rendering._words(locale) for locale in LOCALES)
+
+    assert portuguese.keys() == english.keys()
+    for group, words in portuguese.items():
+        if isinstance(words, dict):
+            assert words.keys() == english[group].keys()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in Kind if "items" in SPECIFIC[kind]])
+@pytest.mark.parametrize("locale", LOCALES)
+def test_a_hostile_product_name_stays_a_name(kind: Kind, locale: LocaleName) -> None:
+    """Mark-up is escaped, template syntax is not run, and nothing starts a new line or turns the text around."""
+    rendered = render(kind, locale, context_of(kind, items=[{**RICE, "product_name": HOSTILE}]))
+
+    assert "<script>" not in rendered.html
+    assert "&lt;script&gt;" in rendered.html
+    assert "{{ 7*7 }}" in rendered.text
+    assert "49" not in rendered.text
+    for text in (rendered.subject, rendered.title, rendered.body_short):
+        assert text.isprintable()
+    assert not any(line.startswith("Bcc") for line in rendered.text.splitlines())
+    assert "\u202e" not in rendered.text + rendered.html
+
+
+@pytest.mark.parametrize("kind", [Kind.DELIVERY_CANCELLED, Kind.DELIVERY_REFUSED, Kind.BATCH_RECALLED])
+def test_a_hostile_reason_stays_a_reason(kind: Kind) -> None:
+    """What a person typed as reason is escaped like everything else."""
+    rendered = render(kind, "en", context_of(kind, reason=HOSTILE))
+
+    assert "<script>" not in rendered.html
+    assert "\nBcc" not in rendered.text
+
+
+@given(name=st.text(max_size=300), reason=st.text(min_size=1, max_size=600))
+def test_any_name_and_reason_render(name: str, reason: str) -> None:
+    """No text of a user breaks a notification."""
+    rendered = render(
+        Kind.BATCH_RECALLED,
+        "pt-BR",
+        context_of(Kind.BATCH_RECALLED, items=[{**RICE, "product_name": name}], reason=reason),
+    )
+
+    assert len(rendered.subject) <= 150
+    assert len(rendered.subject.splitlines()) == 1
+    rendered.html.encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        (Kind.BATCH_READY, {"pickup_to": "tomorrow"}),
+        (Kind.BATCH_READY, {"pickup_to": datetime(2024, 5, 6)}),  # noqa: DTZ001 - the mistake under test
+        (Kind.BATCH_READY, {"pickup_to": None}),
+        (Kind.BATCH_READY, {"tz": "Mars/Olympus"}),
+        (Kind.BATCH_READY, {"tz": "../../etc/passwd"}),
+        (Kind.BATCH_READY, {"volunteer_name": "Maria"}),
+        (Kind.BATCH_READY, {"items": []}),
+        (Kind.BATCH_READY, {"items": [{"quantity": 1, "unit": "g"}]}),
+        (Kind.BATCH_READY, {"items": [{**RICE, "phone": "1"}]}),
+        (Kind.BATCH_READY, {"items": [{**RICE, "unit": "ton"}]}),
+        (Kind.BATCH_READY, {"items": [{**MEALS, "category": "gold"}]}),
+        (Kind.HOLD_REJECTED, {"reason": "because"}),
+        (Kind.RESERVATION_MADE, {"mode": "drone"}),
+    ],
+)
+def test_a_context_that_does_not_fit_is_refused(kind: Kind, change: dict[str, Any]) -> None:
+    """Missing, unknown and unreadable values are mistakes of the caller, never a half-filled text."""
+    with pytest.raises(ContextMismatch):
+        render(kind, "en", context_of(kind, **change))
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_each_required_key_is_required(kind: Kind) -> None:
+    """Leaving any key out is refused."""
+    for key in SPECIFIC[kind]:
+        context = context_of(kind)
+        del context[key]
+        if kind in {Kind.DELIVERY_CANCELLED, Kind.DELIVERY_REFUSED} and key == "reason":
+            render(kind, "en", context)
+            continue
+        with pytest.raises(ContextMismatch):
+            render(kind, "en", context)
+
+
+def test_long_lists_are_shortened() -> None:
+    """The first ten goods are named, the rest counted."""
+    rendered = render(
+        Kind.DELIVERY_OPENED,
+        "pt-BR",
+        {"delivery_id": "d", "items": [{**RICE, "product_name": f"Item {n}."} for n in range(25)]},
+    )
+
+    assert "Item 9." in rendered.text
+    assert "Item 10." not in rendered.text
+    assert "e mais 15" in rendered.text
+    assert rendered.subject.endswith("e mais 24")
+
+
+@pytest.mark.parametrize(
+    ("quantity", "unit", "portuguese", "english"),
+    [
+        (1, "portion", "1 porção", "1 portion"),
+        (12, "portion", "12 porções", "12 portions"),
+        (1, "unit", "1 unidade", "1 unit"),
+        (1_000_000, "unit", "1.000.000 unidades", "1,000,000 units"),
+        (999, "g", "999 g", "999 g"),
+        (1000, "g", "1 kg", "1 kg"),
+        (1500, "g", "1,5 kg", "1.5 kg"),
+        (250, "ml", "250 ml", "250 ml"),
+        (2_500_000, "ml", "2.500 L", "2,500 L"),
+    ],
+)
+def test_quantities_read_as_people_say_them(quantity: int, unit: str, portuguese: str, english: str) -> None:
+    """Plural, separators and larger units follow the language."""
+    assert format_quantity(quantity, unit, "pt-BR") == portuguese
+    assert format_quantity(quantity, unit, "en") == english
+
+
+def test_times_are_those_of_the_place() -> None:
+    """The same moment reads as local time, with its zone."""
+    assert format_moment(NOON, "America/Sao_Paulo", "pt-BR").startswith("seg., 6 de mai. de 2024 12:00 (")
+    assert "11:00" in format_moment(NOON, "America/Manaus", "pt-BR")
+    assert "10:00" in format_moment("2024-05-06T15:00:00Z", "America/Rio_Branco", "pt-BR")
+    assert format_moment(NOON, None, "en").startswith("Mon, May 6, 2024 12:00 PM (")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "locale"),
+    [
+        ("pt-BR", "pt-BR"),
+        ("pt", "pt-BR"),
+        ("en", "en"),
+        ("en-US", "en"),
+        ("EN_gb", "en"),
+        ("es", "pt-BR"),
+        ("", "pt-BR"),
+    ],
+)
+def test_the_closest_language_is_taken(wanted: str, locale: str) -> None:
+    """Any English is English, all else Portuguese."""
+    assert locale_of(wanted) == locale
+
+
+@pytest.mark.parametrize(
+    "url", ["javascript:alert(1)", "https://x.example/\r\nBcc: y", 'https://x.example/"', "", "//x"]
+)
+def test_only_web_links_are_written(url: str) -> None:
+    """A link that is no plain http or https URL is refused."""
+    with pytest.raises(ContextMismatch):
+        render(Kind.ORGANIZATION_VERIFIED, "en", {"organization_id": "o"}, link=url)
+
+
+def test_only_a_recall_is_critical() -> None:
+    """Exactly the recall passes quiet hours by its kind."""
+    assert [kind for kind in Kind if is_critical(kind)] == [Kind.BATCH_RECALLED]
+
+
+def test_one_line_keeps_words_and_drops_what_is_invisible() -> None:
+    """Accents, emoji and joiners stay; controls, direction marks and zero-width spaces go."""
+    assert one_line(" Pão\tde\nqueijo \u202e\u200b👨‍🍳 ") == "Pão de queijo 👨‍🍳"
+    assert one_line("x" * 600) == "x" * 499 + "…"
