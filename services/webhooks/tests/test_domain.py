@@ -7,10 +7,9 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
+from chassis.kernel import InvalidTransition
 from hypothesis import given
 from hypothesis import strategies as st
-
-from chassis.kernel import InvalidTransition
 from webhooks.domain import (
     EVENT_TYPES_MAX,
     RETRY_SCHEDULE,
@@ -18,7 +17,6 @@ from webhooks.domain import (
     Endpoint,
     EndpointId,
     EndpointSettings,
-    EndpointStatus,
     EventFilter,
     InvalidEndpoint,
     InvalidEventType,

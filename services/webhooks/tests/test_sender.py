@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from receiver import Receiver, drip, endless, hang_up, head, raw, reply, reset, silence
-
 from webhooks import sender as sender_module
 from webhooks.domain import Attempt, Outcome
 from webhooks.sender import KEPT_BYTES_MAX, Lookup, Sender, parse_retry_after

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chassis.kernel import Invalid
 from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook
-
-from chassis.kernel import Invalid
 from webhooks.signing import InvalidSecret, format_secret, parse_secret, sign, signed_headers, verify
 
 VECTORS: list[dict[str, Any]] = json.loads(

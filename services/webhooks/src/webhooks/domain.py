@@ -323,31 +323,31 @@ class Endpoint(Aggregate):
             return []
         return ["pause", "delete"] if self.can_deliver() else ["enable", "delete"]
 
-    def _on_EndpointCreated(self, event: EndpointCreated) -> None:
+    def _on_EndpointCreated(self, event: EndpointCreated) -> None:  # noqa: N802 - named after the event
         self.organization_id, self.settings, self.secrets = event.organization_id, event.settings, event.secrets
 
-    def _on_EndpointChanged(self, event: EndpointChanged) -> None:
+    def _on_EndpointChanged(self, event: EndpointChanged) -> None:  # noqa: N802 - named after the event
         self.settings = event.settings
 
-    def _on_EndpointSecretRotated(self, event: EndpointSecretRotated) -> None:
+    def _on_EndpointSecretRotated(self, event: EndpointSecretRotated) -> None:  # noqa: N802 - named after the event
         self.secrets = event.secrets
 
-    def _on_EndpointPaused(self, _: EndpointPaused) -> None:
+    def _on_EndpointPaused(self, _: EndpointPaused) -> None:  # noqa: N802 - named after the event
         self.status = EndpointStatus.PAUSED
 
-    def _on_EndpointEnabled(self, _: EndpointEnabled) -> None:
+    def _on_EndpointEnabled(self, _: EndpointEnabled) -> None:  # noqa: N802 - named after the event
         self._become_healthy()
 
-    def _on_EndpointFailing(self, event: EndpointFailing) -> None:
+    def _on_EndpointFailing(self, event: EndpointFailing) -> None:  # noqa: N802 - named after the event
         self.status, self.failing_since = EndpointStatus.FAILING, event.since
 
-    def _on_EndpointRecovered(self, _: EndpointRecovered) -> None:
+    def _on_EndpointRecovered(self, _: EndpointRecovered) -> None:  # noqa: N802 - named after the event
         self._become_healthy()
 
-    def _on_EndpointDisabled(self, event: EndpointDisabled) -> None:
+    def _on_EndpointDisabled(self, event: EndpointDisabled) -> None:  # noqa: N802 - named after the event
         self.status, self.disabled_reason = EndpointStatus.DISABLED, event.reason
 
-    def _on_EndpointDeleted(self, _: EndpointDeleted) -> None:
+    def _on_EndpointDeleted(self, _: EndpointDeleted) -> None:  # noqa: N802 - named after the event
         self.status, self.secrets = EndpointStatus.DELETED, ()
 
     def _become_healthy(self) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from chassis.kernel import Invalid
 
-SECRET_PREFIX = "whsec_"
+SECRET_PREFIX = "whsec_"  # noqa: S105 - the public prefix, no secret
 KEY_BYTES_MIN = 24
 KEY_BYTES_MAX = 64
 # A dot would make `id.timestamp.body` ambiguous; white space and controls would break the header.

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import idna
-
 from chassis.kernel import Invalid
 
 Address = IPv4Address | IPv6Address
