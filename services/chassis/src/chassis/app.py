@@ -132,6 +132,7 @@ def create_api(runtime: Runtime) -> ASGIApp:
     plain = app.build_middleware_stack()
     FastAPIInstrumentor.instrument_app(app, exclude_spans=["receive", "send"])
     return Edge(
+        app,
         plain,
         app.build_middleware_stack(),
         sample_ratio=runtime.settings.trace_sample_ratio,

@@ -23,8 +23,9 @@ class Edge:
     """Wraps the app twice: `plain`, and `traced` for the sampled share, so that an unsampled request pays nothing."""
 
     def __init__(
-        self, plain: ASGIApp, traced: ASGIApp, *, sample_ratio: float, body_bytes_max: int, unlimited: Sequence[str] = ()
+        self, app: object, plain: ASGIApp, traced: ASGIApp, *, sample_ratio: float, body_bytes_max: int, unlimited: Sequence[str] = ()
     ) -> None:
+        self._app = app
         self._plain = plain
         self._traced = traced
         self._sample_ratio = sample_ratio
@@ -36,6 +37,7 @@ class Edge:
             await self._plain(scope, receive, send)
             return
         started = time.perf_counter()
+        scope["app"] = self._app
         headers = dict(scope["headers"])
         context = self._context(scope, headers)
         answer = _Answer(send, (context.request_id or "").encode())

@@ -10,10 +10,12 @@ import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
+from contracts.topology import queue
 
 from chassis.app import Runtime, Service, declare_topology
 from chassis.database import Database
 from chassis.migrate import migrate
+from chassis.testing.bus import Bus, Tap, purge
 from chassis.testing.callers import Callers
 from chassis.testing.live import LiveService, service_environment
 
@@ -75,9 +77,30 @@ async def callers(database: Database) -> Callers:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def live(service: Service, service_name: str, environment: dict[str, str], broker_url: str) -> AsyncIterator[LiveService]:
-    """The service as a real process, its topology declared."""
-    await declare_topology(broker_url, service_name, Runtime(service).bindings)
+async def topology(service: Service, service_name: str, broker_url: str) -> None:
+    """The service's exchange and queues, emptied of what an earlier run left."""
+    bindings = Runtime(service).bindings
+    await declare_topology(broker_url, service_name, bindings)
+    await purge(broker_url, [queue(service_name, consumer) for consumer in bindings])
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def tap(topology: None, service_name: str, broker_url: str) -> AsyncIterator[Tap]:
+    """Everything that the service publishes."""
+    async with Tap(broker_url, service_name) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def bus(broker_url: str) -> AsyncIterator[Bus]:
+    """Publishes facts as other services would."""
+    async with Bus(broker_url) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def live(service_name: str, environment: dict[str, str], tap: Tap) -> AsyncIterator[LiveService]:
+    """The service as a real process."""
     process = LiveService(service_name, environment)
     await process.start_soon()
     yield process
