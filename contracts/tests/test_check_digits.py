@@ -6,10 +6,9 @@ import string
 from collections.abc import Callable
 
 import pytest
+from contracts.values import cnpj_is_valid, gtin_is_valid
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from contracts.values import cnpj_is_valid, gtin_is_valid
 
 RULES: dict[str, Callable[[str], bool]] = {
     "cnpj": cnpj_is_valid,
@@ -58,7 +57,7 @@ def test_published_cnpj(cnpj: str) -> None:
     [
         "", "0" * 14, "A" * 12 + "00", "12abc34501de35", "12ABC34501DE3", "12ABC34501DE355", "12ABC34501DEA5",
         " 12ABC34501DE35", "12ABC34501DE35\n",
-        "12.ABC.345/01DE-35", "1２ABC34501DE35", "٠٠٠٠٠٠٠٠٠٠٠١٩١", "0000000000019\u0031\u0300", "1" * 14,
+        "12.ABC.345/01DE-35", "1２ABC34501DE35", "٠٠٠٠٠٠٠٠٠٠٠١٩١", "0000000000019\u0031\u0300", "1" * 14,  # noqa: RUF001
         "\x0000000000000191"[:14],
     ],
 )  # fmt: skip

@@ -10,10 +10,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-
-from contracts import catalogue
 from contracts.envelope import CONTENT_TYPE
 from contracts.registry import Undecodable, decode, event_types
+
+from contracts import catalogue
 
 VECTORS = [
     json.loads(line)

@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 import pytest
+from contracts.registry import Received, Undecodable, decode, event_types
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts import catalogue
-from contracts.registry import Received, Undecodable, decode, event_types
 
 READY = "vouajudar.batches.batch.ready.v1"
 UNTIMED = settings(deadline=None)  # a busy machine is no finding

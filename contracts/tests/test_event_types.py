@@ -7,9 +7,8 @@ import pkgutil
 import re
 from importlib import import_module
 
-import pytest
-
 import contracts.events
+import pytest
 from contracts.envelope import Event, fact_of, schema_of, source_of
 from contracts.registry import event_types
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import yaml
+from contracts.generate import ASYNCAPI, CONTRACTS, SCHEMAS, drifted, generated, main
+from contracts.registry import event_types
 from jsonschema import Draft202012Validator
 
 from contracts import catalogue, topology
-from contracts.generate import ASYNCAPI, CONTRACTS, SCHEMAS, drifted, generated, main
-from contracts.registry import event_types
 
 READY = f"{SCHEMAS}/vouajudar.batches.batch.ready.v1.json"
 

@@ -9,13 +9,13 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from contracts.envelope import rfc3339, schema_of, source_of
+from contracts.registry import decode, event_types
+from contracts.values import cnpj_is_valid, gtin_is_valid
 from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import ValidationError
 
 from contracts import catalogue
-from contracts.envelope import rfc3339, schema_of, source_of
-from contracts.registry import decode, event_types
-from contracts.values import cnpj_is_valid, gtin_is_valid
 
 TYPES = list(event_types())
 SUBJECT_FIELDS = {"resource_request": "request_id", "signing_key": "key_id"}  # others: <aggregate>_id

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 import pytest
-from pydantic import BaseModel, Field
-
-from contracts import catalogue
 from contracts.envelope import Event
 from contracts.generate import schema_for
 from contracts.privacy import ALLOWED, suspect_fields, violations
 from contracts.registry import event_types
 from contracts.values import IbgeCity, Value
+from pydantic import BaseModel, Field
+
+from contracts import catalogue
 
 TYPES = list(event_types())
 PATTERNS = {

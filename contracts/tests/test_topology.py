@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from contracts.registry import event_types
 
 from contracts import topology
-from contracts.registry import event_types
 
 
 def test_names() -> None:

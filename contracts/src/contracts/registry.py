@@ -34,7 +34,10 @@ def event_types() -> dict[str, type[Event]]:
         value
         for module in _MODULES
         for value in vars(module).values()
-        if inspect.isclass(value) and issubclass(value, Event) and value.__module__ == module.__name__ and not value.abstract
+        if inspect.isclass(value)
+        and issubclass(value, Event)
+        and value.__module__ == module.__name__
+        and not value.abstract
     ]
     return {event.type_name(): event for event in found}
 

@@ -49,7 +49,9 @@ async def provider(callers: Callers) -> Provider:
 
 
 async def _created(client: httpx.AsyncClient, provider: Provider, **changes: Any) -> dict[str, Any]:
-    answer = await client.post("/v1/batches", json=a_batch(provider.place_id, **changes), headers=provider.partner.headers)
+    answer = await client.post(
+        "/v1/batches", json=a_batch(provider.place_id, **changes), headers=provider.partner.headers
+    )
     assert answer.status_code == 201, answer.text
     body: dict[str, Any] = answer.json()
     return body
@@ -96,7 +98,9 @@ async def test_a_foreign_batch_is_not_found(client: httpx.AsyncClient, provider:
         await client.post(f"{path}/adjust", json={"quantity": 3, "reason": "x"}, headers=stranger.headers),
         await client.post(f"{path}/cancel", json={"reason": "x"}, headers=stranger.headers),
         await client.post(f"{path}/recall", json={"reason": "x", "severity": "low"}, headers=stranger.headers),
-        await client.post(f"{path}/temperatures", json={"temperature_dc": 30, "stage": "storage"}, headers=stranger.headers),
+        await client.post(
+            f"{path}/temperatures", json={"temperature_dc": 30, "stage": "storage"}, headers=stranger.headers
+        ),
     ]
 
     assert {(a.status_code, a.json()["code"]) for a in answers} == {(404, "batch-not-found")}
@@ -123,7 +127,11 @@ async def test_bad_input_is_a_problem_never_an_error(client: httpx.AsyncClient, 
         (None, good | {"place_id": str(new_id())}, 404, "place-not-found"),
     ]
     for raw, body, status, code in cases:
-        answer = await client.post("/v1/batches", content=raw, headers=headers) if raw else await client.post("/v1/batches", json=body, headers=headers)
+        answer = (
+            await client.post("/v1/batches", content=raw, headers=headers)
+            if raw
+            else await client.post("/v1/batches", json=body, headers=headers)
+        )
         assert (answer.status_code, answer.json()["code"]) == (status, code), (raw or body, answer.text)
         assert answer.headers["content-type"] == "application/problem+json"
 
@@ -155,7 +163,9 @@ async def test_a_stale_if_match_changes_nothing(client: httpx.AsyncClient, provi
     assert (answer.status_code, answer.json()["code"]) == (412, "stale")
 
 
-async def test_credentials_that_do_not_count_are_401(client: httpx.AsyncClient, provider: Provider, callers: Callers) -> None:
+async def test_credentials_that_do_not_count_are_401(
+    client: httpx.AsyncClient, provider: Provider, callers: Callers
+) -> None:
     """No, altered, expired and badly formed credentials are all 401."""
     expired = await callers.person(lasts_s=-10)
     good = provider.manager.headers["Authorization"]

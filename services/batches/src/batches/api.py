@@ -208,7 +208,9 @@ async def list_batches(
 
 
 @router.get("/v1/batches/{batch_id}", operation_id="get_batch")
-async def get_batch(batch_id: UUID, tx: Tx, principal: Reader, response: Response, at: UtcMoment | None = None) -> BatchOut:
+async def get_batch(
+    batch_id: UUID, tx: Tx, principal: Reader, response: Response, at: UtcMoment | None = None
+) -> BatchOut:
     """One batch; `at` shows it as it was (parties only)."""
     if at is not None:
         return _of(await usecases.as_of(tx, principal, batch_id, at), response)

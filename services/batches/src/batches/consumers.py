@@ -20,7 +20,12 @@ async def _plan(tx: Transaction, received: Received) -> None:
     event: Any = received.event
     for line in event.lines:
         await usecases.hold_for_delivery(
-            tx, batch_id=line.batch_id, hold_id=line.line_id, delivery_id=event.delivery_id, quantity=line.planned, now=_now()
+            tx,
+            batch_id=line.batch_id,
+            hold_id=line.line_id,
+            delivery_id=event.delivery_id,
+            quantity=line.planned,
+            now=_now(),
         )
         await tx.flush()  # two lines may be of one batch, and the second must see the first
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from chassis.access import Principal
 from chassis.database import Row, Transaction
 from chassis.geo import EARTH_RADIUS_M, bounding_box
-from sqlalchemy import Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select
 
 from batches.repository import BatchNotFound
 from batches.tables import BATCHES, ORGANIZATIONS, PLACES
@@ -66,8 +66,12 @@ def _near(query: Select, wanted: Filter) -> Select:  # type: ignore[type-arg]
         return query
     lat, lon = wanted.near
     lat_min, lat_max, lon_min, lon_max = bounding_box(lat, lon, wanted.radius_m)
-    half = func.power(func.sin(func.radians(_P.lat - lat) / 2), 2)
-    half += func.cos(func.radians(lat)) * func.cos(func.radians(_P.lat)) * func.power(func.sin(func.radians(_P.lon - lon) / 2), 2)
+    half: ColumnElement[float] = func.power(func.sin(func.radians(_P.lat - lat) / 2), 2)
+    half += (
+        func.cos(func.radians(lat))
+        * func.cos(func.radians(_P.lat))
+        * func.power(func.sin(func.radians(_P.lon - lon) / 2), 2)
+    )
     distance_m = 2 * EARTH_RADIUS_M * func.asin(func.least(1, func.sqrt(half)))
     return query.join(PLACES, _P.place_id == _B.place_id).where(
         _P.lat.between(lat_min, lat_max), _P.lon.between(lon_min, lon_max), distance_m <= wanted.radius_m

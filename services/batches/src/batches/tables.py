@@ -39,7 +39,9 @@ BATCHES = Table(
 )
 
 # The chassis's directory, read here and never written.
-ORGANIZATIONS = Table("access_organizations", MetaData(), Column("organization_id", UUID, primary_key=True), Column("status", Text))
+ORGANIZATIONS = Table(
+    "access_organizations", MetaData(), Column("organization_id", UUID, primary_key=True), Column("status", Text)
+)
 PLACES = Table(
     "access_places",
     MetaData(),

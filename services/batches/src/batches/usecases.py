@@ -106,7 +106,14 @@ async def mark_ready(
 
 
 async def adjust(
-    tx: Transaction, principal: Principal, batch_id: UUID, *, quantity: int, reason: str, now: datetime, if_match: int | None
+    tx: Transaction,
+    principal: Principal,
+    batch_id: UUID,
+    *,
+    quantity: int,
+    reason: str,
+    now: datetime,
+    if_match: int | None,
 ) -> Batch:
     """Correct the total."""
     batch = await _own(tx, principal, batch_id, if_match)
@@ -198,7 +205,15 @@ async def pick_up(tx: Transaction, *, batch_id: UUID, hold_id: UUID, picked: int
 
 
 async def settle(
-    tx: Transaction, *, batch_id: UUID, hold_id: UUID, delivered: int, returned: int, usable: bool, lost: int, now: datetime
+    tx: Transaction,
+    *,
+    batch_id: UUID,
+    hold_id: UUID,
+    delivered: int,
+    returned: int,
+    usable: bool,
+    lost: int,
+    now: datetime,
 ) -> None:
     """Account for what became of a line so far; all quantities are totals."""
     batch = await BATCHES.get(tx, batch_id)

@@ -167,11 +167,14 @@ def project_access(tx: Transaction, event: Event, version: int) -> None:
 _BY_KEY = """SELECT api_key_id, organization_id, env, scopes, cnpjs, rate_per_minute, expires_at FROM access_keys
 WHERE key_sha256 = $1 AND NOT revoked"""
 _BY_USER = """SELECT u.roles,
-    (SELECT jsonb_object_agg(m.organization_id, m.role) FROM access_members m WHERE m.user_id = u.user_id AND m.role IS NOT NULL) AS memberships
+    (SELECT jsonb_object_agg(m.organization_id, m.role) FROM access_members m
+     WHERE m.user_id = u.user_id AND m.role IS NOT NULL) AS memberships
 FROM access_users u WHERE u.user_id = $1 AND NOT u.suspended
 AND NOT EXISTS (SELECT 1 FROM access_sessions_ended s WHERE s.session_id = $2)"""
 
-_BY_PLACE = "SELECT place_id, organization_id, roles, ibge_city, lat, lon, tz, accepts FROM access_places WHERE place_id = $1"
+_BY_PLACE = (
+    "SELECT place_id, organization_id, roles, ibge_city, lat, lon, tz, accepts FROM access_places WHERE place_id = $1"
+)
 
 Reading = Callable[[], Transaction]
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import uvloop
+from contracts.registry import Received
 from fastapi import APIRouter, FastAPI
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from pydantic import BaseModel
@@ -35,7 +36,6 @@ from chassis.roles import Role, http_role, supervise
 from chassis.settings import ServiceSettings
 from chassis.telemetry import configure_telemetry, log
 from chassis.timers import TimerHandler, Timers
-from contracts.registry import Received
 
 ACCESS_TTL_S = 1.0  # with the event's lag this keeps a revoked key below the promised 2 s
 HOUSEKEEPING_S = 3600
@@ -107,7 +107,10 @@ class Problem(BaseModel):
     errors: list[dict[str, str]] | None = None
 
 
-_PROBLEM = {"description": "Problem", "content": {problems.PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+_PROBLEM = {
+    "description": "Problem",
+    "content": {problems.PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
 _RESPONSES: dict[int | str, dict[str, Any]] = {"4XX": _PROBLEM, "5XX": _PROBLEM, 422: _PROBLEM}
 
 
@@ -217,7 +220,9 @@ def worker_roles(runtime: Runtime) -> tuple[list[Role], Subscriber]:
     service, database = runtime.service, runtime.database
     runners = [ConsumerRunner(service.name, consumer, database, runtime.publisher) for consumer in runtime.consumers]
     subscriptions = [*(runner.subscription for runner in runners), dead_letter_ingester(service.name, database)]
-    subscriber = Subscriber(runtime.settings.broker_url.get_secret_value(), name=service.name, subscriptions=subscriptions)
+    subscriber = Subscriber(
+        runtime.settings.broker_url.get_secret_value(), name=service.name, subscriptions=subscriptions
+    )
     roles = [
         Role("relay", Relay(database, runtime.publisher, owner=new_id()).run),
         Role("timers", Timers(database, dict(service.timers)).run),

@@ -134,7 +134,7 @@ class Authenticator:
             jwk = await self._directory.signing_key(str(header.get("kid", ""))[:64])
             if jwk is None or header.get("typ") != "at+jwt":
                 raise ValueError
-            decoded = jwt.decode(token, ECKey.import_key(jwk), algorithms=ALGORITHMS)
+            decoded = jwt.decode(token, ECKey.import_key(dict(jwk)), algorithms=ALGORITHMS)
             self._claims.validate(decoded.claims)
             return float(decoded.claims["exp"]), UUID(decoded.claims["sub"]), UUID(decoded.claims["sid"])
         except (JoseError, ValueError, KeyError, TypeError, AttributeError) as error:

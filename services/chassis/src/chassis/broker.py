@@ -8,14 +8,14 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import aio_pika
 import aiormq
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
-from contracts import topology
 
 from chassis.telemetry import log
+from contracts import topology
 
 CONNECT_TIMEOUT_S = 5
 CONFIRM_TIMEOUT_S = 10  # a confirm this late means the channel is lost
@@ -205,7 +205,7 @@ class Subscriber:
         try:
             while not handling.done():
                 await asyncio.wait({handling}, timeout=WATCHDOG_S)
-                if tag not in underlay.consumers or channel.is_closed:
+                if tag not in cast("aiormq.Channel", underlay).consumers or channel.is_closed:
                     log.error("broker.consumer_lost", queue=subscription.queue)
                     raise aiormq.exceptions.ChannelClosed(0, "the consumer is gone")
             handling.result()
@@ -236,7 +236,7 @@ def _incoming(message: AbstractIncomingMessage) -> Incoming:
     )
 
 
-_QUORUM = {
+_QUORUM: dict[str, Any] = {
     "x-queue-type": "quorum",
     "x-overflow": "reject-publish",
     "x-dead-letter-strategy": "at-least-once",
@@ -249,7 +249,9 @@ async def declare_topology(url: str, service: str, bindings: Mapping[str, list[t
     async with await aio_pika.connect(url, timeout=CONNECT_TIMEOUT_S) as connection:
         channel = await connection.channel()
         exchanges = {
-            producer: await channel.declare_exchange(topology.exchange(producer), aio_pika.ExchangeType.TOPIC, durable=True)
+            producer: await channel.declare_exchange(
+                topology.exchange(producer), aio_pika.ExchangeType.TOPIC, durable=True
+            )
             for producer in {service, *(producer for keys in bindings.values() for producer, _ in keys)}
         }
         dead = topology.dead_letter_queue(service)
@@ -257,7 +259,9 @@ async def declare_topology(url: str, service: str, bindings: Mapping[str, list[t
         for delay_s in topology.RETRY_DELAYS_S:
             name = topology.retry_queue(service, delay_s)
             exchange = await channel.declare_exchange(name, aio_pika.ExchangeType.FANOUT, durable=True)
-            queue = await channel.declare_queue(name, durable=True, arguments={**_QUORUM, "x-message-ttl": delay_s * 1000})
+            queue = await channel.declare_queue(
+                name, durable=True, arguments={**_QUORUM, "x-message-ttl": delay_s * 1000}
+            )
             await queue.bind(exchange)
         for consumer, keys in bindings.items():
             arguments = {**_QUORUM, "x-dead-letter-routing-key": dead, "x-delivery-limit": topology.DELIVERY_LIMIT}
@@ -271,5 +275,6 @@ async def queue_depths(url: str, queues: list[str]) -> dict[str, int]:
     async with await aio_pika.connect(url, timeout=CONNECT_TIMEOUT_S) as connection:
         channel = await connection.channel()
         return {
-            name: (await channel.declare_queue(name, passive=True)).declaration_result.message_count or 0 for name in queues
+            name: (await channel.declare_queue(name, passive=True)).declaration_result.message_count or 0
+            for name in queues
         }

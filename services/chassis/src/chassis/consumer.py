@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID
 
-from contracts import topology
 from contracts.envelope import Event
 from contracts.registry import Received, Undecodable, decode
 from opentelemetry.trace import SpanKind
@@ -22,6 +21,7 @@ from chassis.database import TRANSIENT_ERRORS, UNAVAILABLE_ERRORS, Database, Tra
 from chassis.inbox import first_time
 from chassis.kernel import ConcurrentUpdate
 from chassis.telemetry import EVENT_LAG_SECONDS, EVENTS_HANDLED, HANDLE_SECONDS, continue_context, in_context, log, span
+from contracts import topology
 
 CONFLICT_TRIES = 3
 UNAVAILABLE_PAUSE_S_MAX = 5.0
@@ -110,7 +110,9 @@ class ConsumerRunner:
             await self._transact(messages)
         except Exception as error:  # every kind of failure leads to the same: one by one, where it is told apart
             if len(messages) > 1:
-                log.warning("consumer.batch_failed", consumer=self._consumer.name, size=len(messages), error=repr(error))
+                log.warning(
+                    "consumer.batch_failed", consumer=self._consumer.name, size=len(messages), error=repr(error)
+                )
             return False
         return True
 
@@ -185,7 +187,13 @@ class ConsumerRunner:
         if attempt > len(topology.ATTEMPT_DELAYS_S):
             return await self._give_up(incoming, error, reason="exhausted")
         delay_s = topology.ATTEMPT_DELAYS_S[attempt - 1]
-        log.warning("event.retry", consumer=self._consumer.name, message_id=incoming.message_id, attempt=attempt, error=repr(error))
+        log.warning(
+            "event.retry",
+            consumer=self._consumer.name,
+            message_id=incoming.message_id,
+            attempt=attempt,
+            error=repr(error),
+        )
         EVENTS_HANDLED.labels(self._consumer.name, "retry").inc()
         message = Outgoing(
             exchange=topology.retry_queue(self._service, delay_s),

@@ -9,7 +9,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 import asyncpg
 import msgspec
@@ -22,11 +22,11 @@ COMMAND_TIMEOUT_S = 15  # a statement slower than this is a defect, not a wait
 ACQUIRE_TIMEOUT_S = 5  # longer than this for a connection means overload: answer 503 instead of queueing
 STATEMENTS_CACHED = 500  # each use case has one combined statement; a service has well under a hundred shapes
 
-Row = asyncpg.Record
+Row: TypeAlias = asyncpg.Record
 Query = str | ClauseElement
 _DIALECT = asyncpg_dialect.dialect()  # type: ignore[no-untyped-call]
 
-TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (
+TRANSIENT_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
     asyncpg.DeadlockDetectedError,
@@ -39,7 +39,7 @@ TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (
     OSError,
     TimeoutError,
 )
-UNAVAILABLE_ERRORS: tuple[type[BaseException], ...] = (
+UNAVAILABLE_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
     asyncpg.CannotConnectNowError,
@@ -63,7 +63,7 @@ def compiled(query: Query, args: Sequence[Any]) -> tuple[str, Sequence[Any]]:
     """SQL text with `$n` and its arguments; text passes as it is, a Core statement brings its own arguments."""
     if isinstance(query, str):
         return query, args
-    result = cast(Any, query.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True}))
+    result = cast("Any", query.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True}))
     return str(result), [result.params[name] for name in result.positiontup or ()]
 
 
@@ -137,10 +137,12 @@ class Transaction:
 class Database:
     """The pool of one service's database and the only way to commit."""
 
-    def __init__(self, url: str, *, pool_max: int = 12, constraints: Mapping[str, type[DomainError]] | None = None) -> None:
+    def __init__(
+        self, url: str, *, pool_max: int = 12, constraints: Mapping[str, type[DomainError]] | None = None
+    ) -> None:
         self._url = url
         self._pool_max = pool_max
-        self._constraints = {"events_pkey": ConcurrentUpdate, **(constraints or {})}
+        self._constraints: dict[str, type[DomainError]] = {"events_pkey": ConcurrentUpdate, **(constraints or {})}
         self._pool: asyncpg.Pool[Row] | None = None
         self._listeners: dict[str, list[Callable[[], None]]] = {}
 
@@ -178,12 +180,12 @@ class Database:
 
     def reading(self) -> Transaction:
         """For queries: nothing queued on it is ever sent."""
-        return Transaction(cast(Runner, self.pool), self._constraints, locking=False)
+        return Transaction(cast("Runner", self.pool), self._constraints, locking=False)
 
     @asynccontextmanager
     async def command(self) -> AsyncIterator[Transaction]:
         """Optimistic: reads without locks, then every queued write in one atomic statement at the end."""
-        transaction = Transaction(cast(Runner, self.pool), self._constraints, locking=False)
+        transaction = Transaction(cast("Runner", self.pool), self._constraints, locking=False)
         yield transaction
         await transaction.flush()
         self._wake(transaction.hints)
@@ -192,7 +194,7 @@ class Database:
     async def transaction(self) -> AsyncIterator[Transaction]:
         """A real transaction on one connection, for several statements that belong together."""
         async with self.pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection, connection.transaction():
-            transaction = Transaction(cast(Runner, connection), self._constraints, locking=True)
+            transaction = Transaction(cast("Runner", connection), self._constraints, locking=True)
             yield transaction
             await transaction.flush()
         self._wake(transaction.hints)

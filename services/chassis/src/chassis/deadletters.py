@@ -31,7 +31,15 @@ def fingerprint_of(consumer: str, error: BaseException) -> str:
 
 
 def keep(
-    tx: Transaction, message: Incoming, error: BaseException, *, consumer: str, queue: str, reason: str, attempts: int, now: datetime
+    tx: Transaction,
+    message: Incoming,
+    error: BaseException,
+    *,
+    consumer: str,
+    queue: str,
+    reason: str,
+    attempts: int,
+    now: datetime,
 ) -> None:
     """Queue the dead letter's row; the message may be acknowledged once this is committed."""
     tx.write(

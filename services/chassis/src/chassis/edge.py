@@ -23,7 +23,14 @@ class Edge:
     """Wraps the app twice: `plain`, and `traced` for the sampled share, so that an unsampled request pays nothing."""
 
     def __init__(
-        self, app: object, plain: ASGIApp, traced: ASGIApp, *, sample_ratio: float, body_bytes_max: int, unlimited: Sequence[str] = ()
+        self,
+        app: object,
+        plain: ASGIApp,
+        traced: ASGIApp,
+        *,
+        sample_ratio: float,
+        body_bytes_max: int,
+        unlimited: Sequence[str] = (),
     ) -> None:
         self._app = app
         self._plain = plain
@@ -65,7 +72,9 @@ class Edge:
         except Exception as error:
             log.error("request.failed", path=scope["path"], error=repr(error), exc_info=True)
             if not answer.status:
-                await problem(Request(scope), 500, "internal", "something went wrong on our side")(scope, receive, answer)
+                await problem(Request(scope), 500, "internal", "something went wrong on our side")(
+                    scope, receive, answer
+                )
 
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[int, str, str] | None:
         if b"\0" in scope["path"].encode() or b"%00" in scope.get("query_string", b""):
@@ -118,4 +127,6 @@ def _report(scope: Scope, status: int, seconds: float) -> None:
     route = getattr(scope.get("route"), "path", "unmatched")
     REQUEST_SECONDS.labels(scope["method"], route, status).observe(seconds)
     if scope["method"] not in _SAFE or status >= 500:
-        log.info("request.served", method=scope["method"], route=route, status=status, duration_ms=round(seconds * 1000, 2))
+        log.info(
+            "request.served", method=scope["method"], route=route, status=status, duration_ms=round(seconds * 1000, 2)
+        )

@@ -20,7 +20,13 @@ SELECT $1, v, e, t, d::jsonb, $6::text::jsonb, $7 FROM unnest($2::int[], $3::uui
 
 
 def append(
-    tx: Transaction, stream_id: UUID, *, expected_version: int, ids: Sequence[UUID], events: Sequence[Any], now: datetime
+    tx: Transaction,
+    stream_id: UUID,
+    *,
+    expected_version: int,
+    ids: Sequence[UUID],
+    events: Sequence[Any],
+    now: datetime,
 ) -> None:
     """Queue events after `expected_version`; another writer's event there makes the transaction a `ConcurrentUpdate`."""
     context = current_context()
@@ -55,7 +61,9 @@ async def load(tx: Transaction, stream_id: UUID, *, until: datetime | None = Non
     )
 
 
-async def read_all(tx: Transaction, *, after: tuple[int, int, int] = (0, 0, 0), limit: int = PAGE_EVENTS_MAX) -> list[Row]:
+async def read_all(
+    tx: Transaction, *, after: tuple[int, int, int] = (0, 0, 0), limit: int = PAGE_EVENTS_MAX
+) -> list[Row]:
     """Every stream's events after a position (epoch, tx, seq), in an order that never gains a row behind a reader.
 
     Only transactions older than every running one are shown: what commits later also sorts later.

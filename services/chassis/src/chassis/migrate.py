@@ -36,7 +36,7 @@ def _upgrade(connection: Connection, package: str) -> None:
     script = _script(package)
 
     def steps(revision: Any, _: Any) -> Any:
-        return script._upgrade_revs("head", revision)  # noqa: SLF001 - what alembic.command.upgrade passes
+        return script._upgrade_revs("head", revision)
 
     config = Config()
     with EnvironmentContext(config, script, fn=steps) as environment:

@@ -41,7 +41,14 @@ STATUS_OF: tuple[tuple[type[DomainError], int], ...] = (
     (Invalid, 422),
     (Locked, 429),
 )
-_CODES = {400: "bad-request", 401: "unauthenticated", 404: "not-found", 405: "method-not-allowed", 413: "body-too-large", 415: "unsupported-media-type"}
+_CODES = {
+    400: "bad-request",
+    401: "unauthenticated",
+    404: "not-found",
+    405: "method-not-allowed",
+    413: "body-too-large",
+    415: "unsupported-media-type",
+}
 _RESERVED = {"type", "title", "status", "detail", "instance", "code", "request_id", "errors"}
 
 
@@ -51,7 +58,13 @@ def status_of(error: DomainError) -> int:
 
 
 def problem(
-    request: Request, status: int, code: str, detail: str = "", *, errors: list[dict[str, str]] | None = None, **extra: Any
+    request: Request,
+    status: int,
+    code: str,
+    detail: str = "",
+    *,
+    errors: list[dict[str, str]] | None = None,
+    **extra: Any,
 ) -> Response:
     """A problem response; extra members never shadow the standard ones."""
     body: dict[str, Any] = {
@@ -103,11 +116,11 @@ def _pointer(location: tuple[int | str, ...]) -> str:
 
 def install(app: FastAPI) -> None:
     """Answer every error of the app as a problem."""
-    app.add_exception_handler(DomainError, lambda request, error: problem_of(request, error))  # type: ignore[arg-type]
-    app.add_exception_handler(RequestValidationError, lambda request, error: invalid_input(request, error))  # type: ignore[arg-type]
+    app.add_exception_handler(DomainError, problem_of)  # type: ignore[arg-type]
+    app.add_exception_handler(RequestValidationError, invalid_input)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, _http_problem)
     for kind in UNAVAILABLE_ERRORS:
-        app.add_exception_handler(kind, _unavailable)  # type: ignore[arg-type]
+        app.add_exception_handler(kind, _unavailable)
     app.add_exception_handler(asyncpg.DataError, _unstorable)
     app.add_exception_handler(Exception, _internal)
 

@@ -54,7 +54,9 @@ class Quotas:
     async def take(self, key: str, *, limit: int, window_s: int = 60, fail_open: bool = True) -> Quota:
         """One step; raises `QuotaExceeded` when none is left, or when Redis is down and the quota must fail closed."""
         try:
-            allowed, remaining, wait_us = await self._gcra(keys=[f"quota:{key}"], args=[window_s * 1_000_000 / limit, limit])
+            allowed, remaining, wait_us = await self._gcra(
+                keys=[f"quota:{key}"], args=[window_s * 1_000_000 / limit, limit]
+            )
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("quota.unavailable", error=repr(error), fail_open=fail_open)
             if not fail_open:

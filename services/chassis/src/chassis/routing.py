@@ -81,7 +81,7 @@ class CommandRoute(APIRoute):
                 return _with_quota(request, await _commit(request, original))
             return _with_quota(request, await _once(request, original, idempotency, key))
 
-        return read if self.methods <= {"GET", "HEAD"} else command
+        return read if (self.methods or set()) <= {"GET", "HEAD"} else command
 
 
 Original = Callable[[Request], Coroutine[Any, Any, Response]]

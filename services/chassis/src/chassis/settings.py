@@ -33,7 +33,9 @@ class AuthSettings(BaseSettings):
     """What callers' credentials are checked against."""
 
     redis_url: SecretStr = Field(description="Redis address for quotas")
-    secret_key: SecretStr = Field(description="32 random bytes, URL-safe base64: signs cursors, encrypts stored secrets")
+    secret_key: SecretStr = Field(
+        description="32 random bytes, URL-safe base64: signs cursors, encrypts stored secrets"
+    )
     token_issuer: str = Field(default="https://vouajudar.org", description="`iss` of the access tokens")
 
 

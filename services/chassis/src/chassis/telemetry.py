@@ -27,12 +27,16 @@ from chassis.settings import TelemetrySettings
 
 LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
-REQUEST_SECONDS = Histogram("http_request_seconds", "HTTP requests", ["method", "route", "status"], buckets=LATENCY_BUCKETS_S)
+REQUEST_SECONDS = Histogram(
+    "http_request_seconds", "HTTP requests", ["method", "route", "status"], buckets=LATENCY_BUCKETS_S
+)
 EVENTS_PUBLISHED = Counter("outbox_published_total", "Events confirmed by the broker")
 OUTBOX_BLOCKED = Gauge("outbox_blocked_aggregates", "Aggregates whose next event the broker refused")
 EVENTS_HANDLED = Counter("consumer_handled_total", "Messages by outcome", ["consumer", "outcome"])
 HANDLE_SECONDS = Histogram("consumer_batch_seconds", "Time per handled batch", ["consumer"], buckets=LATENCY_BUCKETS_S)
-EVENT_LAG_SECONDS = Histogram("consumer_lag_seconds", "Event committed to handled", ["consumer"], buckets=LATENCY_BUCKETS_S)
+EVENT_LAG_SECONDS = Histogram(
+    "consumer_lag_seconds", "Event committed to handled", ["consumer"], buckets=LATENCY_BUCKETS_S
+)
 DEAD_LETTERS = Counter("dead_letters_total", "Messages that became dead letters", ["consumer"])
 
 
@@ -140,7 +144,9 @@ def configure_telemetry(service: str, settings: TelemetrySettings) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(serializer=lambda entry, **_: msgspec.json.encode(entry, enc_hook=str).decode()),
+            structlog.processors.JSONRenderer(
+                serializer=lambda entry, **_: msgspec.json.encode(entry, enc_hook=str).decode()
+            ),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stdout),

@@ -8,7 +8,16 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from contracts.values import QUANTITY_MAX
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints, WithJsonSchema
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    WithJsonSchema,
+)
 
 _RFC3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
 
@@ -45,7 +54,13 @@ UtcMoment = Annotated[
     AwareDatetime,
     BeforeValidator(_moment),
     PlainSerializer(_rfc3339, return_type=str, when_used="json"),
-    WithJsonSchema({"type": "string", "format": "date-time", "pattern": r"^(19|2\d)\d{2}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})$"}),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "format": "date-time",
+            "pattern": r"^(19|2\d)\d{2}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})$",
+        }
+    ),
 ]
 Count = Annotated[int, Field(strict=True, ge=1, le=QUANTITY_MAX)]
 CountOrZero = Annotated[int, Field(strict=True, ge=0, le=QUANTITY_MAX)]
@@ -58,7 +73,11 @@ Reason = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=
 
 
 def _near(value: Any) -> Any:
-    match = re.fullmatch(r"(-?\d{1,3}(?:\.\d{1,12})?),(-?\d{1,3}(?:\.\d{1,12})?)", value) if isinstance(value, str) else None
+    match = (
+        re.fullmatch(r"(-?\d{1,3}(?:\.\d{1,12})?),(-?\d{1,3}(?:\.\d{1,12})?)", value)
+        if isinstance(value, str)
+        else None
+    )
     if match is None or abs(float(match[1])) > 90 or abs(float(match[2])) > 180:
         raise ValueError("latitude,longitude in degrees is needed")
     return value

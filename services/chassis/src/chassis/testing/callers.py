@@ -71,7 +71,12 @@ class Callers:
         return place_id
 
     async def person(
-        self, *, member_of: UUID | None = None, role: str = "manager", platform_role: str | None = None, lasts_s: int = 600
+        self,
+        *,
+        member_of: UUID | None = None,
+        role: str = "manager",
+        platform_role: str | None = None,
+        lasts_s: int = 600,
     ) -> Caller:
         """A person with a token."""
         user_id, session_id = new_id(), new_id()
@@ -104,7 +109,14 @@ class Callers:
     def token(self, user_id: UUID, session_id: UUID, *, lasts_s: int = 600) -> str:
         """An access token as identity signs it."""
         now = int(time.time())
-        claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": str(user_id), "sid": str(session_id), "iat": now, "exp": now + lasts_s}
+        claims = {
+            "iss": ISSUER,
+            "aud": AUDIENCE,
+            "sub": str(user_id),
+            "sid": str(session_id),
+            "iat": now,
+            "exp": now + lasts_s,
+        }
         header = {"alg": ALGORITHMS[0], "typ": "at+jwt", "kid": self._key_id}
         return jwt.encode(header, claims, self._signing_key, algorithms=ALGORITHMS)
 
@@ -113,4 +125,8 @@ class Callers:
         return str(self._signing_key.kid)
 
     def _public_jwk(self) -> dict[str, str]:
-        return {name: str(value) for name, value in self._signing_key.as_dict(private=False).items() if isinstance(value, str)}
+        return {
+            name: str(value)
+            for name, value in self._signing_key.as_dict(private=False).items()
+            if isinstance(value, str)
+        }

@@ -58,7 +58,10 @@ class LiveService:
         """Start and wait until ready; raises RuntimeError with the end of the log."""
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", self.name, self._role], env={**os.environ, **self._environment}, stdout=log, stderr=log
+                [sys.executable, "-m", self.name, self._role],
+                env={**os.environ, **self._environment},
+                stdout=log,
+                stderr=log,
             )
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._ready():

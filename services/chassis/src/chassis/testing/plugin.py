@@ -12,7 +12,8 @@ import pytest
 import pytest_asyncio
 from contracts.topology import queue
 
-from chassis.app import Runtime, Service, declare_topology
+from chassis.app import Runtime, Service
+from chassis.broker import declare_topology
 from chassis.database import Database
 from chassis.migrate import migrate
 from chassis.testing.bus import Bus, Tap, purge
