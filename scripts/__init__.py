@@ -1,0 +1,1 @@
+"""The commands of a checkout; `scripts.stack` is also importable from the repository root."""
