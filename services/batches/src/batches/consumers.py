@@ -12,8 +12,7 @@ from contracts.events import deliveries as events
 from contracts.registry import Received
 
 from batches import usecases
-from batches.domain import HoldNotFound, HoldNotPossible
-from batches.repository import BatchNotFound
+from batches.domain import BatchNotFound, HoldNotFound, HoldNotPossible
 
 
 async def _plan(tx: Transaction, received: Received) -> None:

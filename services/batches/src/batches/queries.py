@@ -11,7 +11,7 @@ from chassis.database import Row, Transaction
 from chassis.geo import EARTH_RADIUS_M, bounding_box
 from sqlalchemy import ColumnElement, Select, and_, func, or_, select
 
-from batches.repository import BatchNotFound
+from batches.domain import BatchNotFound
 from batches.tables import BATCHES, ORGANIZATIONS, PLACES
 
 _B, _P = BATCHES.c, PLACES.c

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from chassis.kernel import NotFound
 from chassis.repository import Repository
 
-from batches.domain import EVENTS, Batch
+from batches.domain import EVENTS, Batch, BatchNotFound
 from batches.public_events import announce
-
-
-class BatchNotFound(NotFound):
-    """No such batch, or not for this caller."""
-
-    slug = "batch-not-found"
 
 
 def _columns(batch: Batch) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from chassis.kernel import Conflict, Forbidden, NotFound, new_id
 from batches.domain import (
     Batch,
     BatchId,
+    BatchNotFound,
     DeliveryId,
     HoldId,
     Kind,
@@ -26,7 +27,7 @@ from batches.domain import (
     Storage,
     Unit,
 )
-from batches.repository import BATCHES, BatchNotFound
+from batches.repository import BATCHES
 
 EXPIRE = "expire-batch"
 

@@ -28,6 +28,7 @@ from batches.domain.guards import (
 )
 from batches.domain.refusals import (
     BatchInUse,
+    BatchNotFound,
     HoldNotFound,
     HoldNotPossible,
     MoreThanHeld,
@@ -79,6 +80,7 @@ __all__ = [
     "BatchId",
     "BatchInUse",
     "BatchLost",
+    "BatchNotFound",
     "BatchPickedUp",
     "BatchReady",
     "BatchRecalled",

@@ -5,6 +5,12 @@ from __future__ import annotations
 from chassis.kernel import Conflict, NotFound
 
 
+class BatchNotFound(NotFound):
+    """No such batch, or not for this caller."""
+
+    slug = "batch-not-found"
+
+
 class UseByRequired(Conflict):
     """Only aid may be offered without a use-by time."""
 
