@@ -12,21 +12,7 @@ from chassis.kernel import new_id
 from chassis.testing import Callers
 from chassis.testing.callers import Caller
 
-
-def a_batch(place_id: UUID, **changes: Any) -> dict[str, Any]:
-    """Forty portions of soup for tomorrow, unless told otherwise."""
-    now = datetime.now(UTC)
-    return {
-        "place_id": str(place_id),
-        "kind": "food",
-        "product": {"name": "Sopa de legumes", "category": "prepared"},
-        "unit": "portion",
-        "quantity": 40,
-        "storage": "ambient",
-        "use_by_at": (now + timedelta(days=1)).isoformat(),
-        "pickup_window": {"from": now.isoformat(), "to": (now + timedelta(hours=4)).isoformat()},
-        **changes,
-    }
+from services.batches.tests.builders import a_batch
 
 
 class Provider:

@@ -9,6 +9,7 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from chassis.auth import Unauthenticated
 from chassis.database import UNAVAILABLE_ERRORS
@@ -129,8 +130,17 @@ def _http_problem(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     detail = str(error.detail) if isinstance(error, HTTPException) else ""
     response = problem(request, status, _CODES.get(status, "http-error"), detail)
+    if status == 405:
+        response.headers["Allow"] = ", ".join(_methods_of(request))
+        return response
     response.headers.update((isinstance(error, HTTPException) and error.headers) or {})
     return response
+
+
+def _methods_of(request: Request) -> list[str]:
+    """Every method that some route takes at this address."""
+    routes = [route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE]
+    return sorted({method for route in routes for method in getattr(route, "methods", None) or ()})
 
 
 def _unavailable(request: Request, error: Exception) -> Response:

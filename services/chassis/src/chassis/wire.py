@@ -62,9 +62,21 @@ UtcMoment = Annotated[
         }
     ),
 ]
-Count = Annotated[int, Field(strict=True, ge=1, le=QUANTITY_MAX)]
-CountOrZero = Annotated[int, Field(strict=True, ge=0, le=QUANTITY_MAX)]
-TemperatureDc = Annotated[int, Field(strict=True, ge=-1000, le=2000, description="tenths of a degree Celsius")]
+
+
+def _integer(value: Any) -> Any:
+    """JSON knows no integers, only numbers without a fraction: 4.0 is 4; a text or a boolean is neither."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("an integer is needed")
+    return value
+
+
+Integer = Annotated[int, BeforeValidator(_integer)]
+Count = Annotated[Integer, Field(ge=1, le=QUANTITY_MAX)]
+CountOrZero = Annotated[Integer, Field(ge=0, le=QUANTITY_MAX)]
+TemperatureDc = Annotated[Integer, Field(ge=-1000, le=2000, description="tenths of a degree Celsius")]
 Latitude = Annotated[float, Field(strict=True, ge=-90, le=90)]
 Longitude = Annotated[float, Field(strict=True, ge=-180, le=180)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"\S")]
