@@ -66,6 +66,13 @@ class ResourceRequestExpired(_ResourceRequestEvent):
     """`needed_by_at` passed."""
 
 
+class ResourceRequestDeliveryReceived(_ResourceRequestEvent):
+    """A delivery made for the request arrived; `received_lines` is what it added that nobody had promised."""
+
+    delivery_id: UUID
+    received_lines: list[ReservedLine]
+
+
 class _ReservationEvent(_ResourceRequestEvent, abstract=True):
     reservation_id: UUID
     donor_organization_id: UUID
