@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
 
@@ -21,10 +21,11 @@ class Undecodable(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A decoded message: the envelope and its typed data."""
+    """A decoded message: the envelope, its typed data, and the very bytes they came in, for who passes them on."""
 
     envelope: Envelope
     event: Event
+    body: bytes = field(default=b"", repr=False, compare=False)
 
 
 @cache
@@ -46,7 +47,7 @@ def decode(body: bytes) -> Received:
     """Envelope and typed data of a message; raises `Undecodable` for anything else."""
     try:
         envelope = Envelope.model_validate_json(body)
-        return Received(envelope, event_types()[envelope.type].model_validate(envelope.data))
+        return Received(envelope, event_types()[envelope.type].model_validate(envelope.data), body)
     except KeyError as error:
         raise Undecodable(f"unknown event type {error}") from error
     except ValidationError as error:
