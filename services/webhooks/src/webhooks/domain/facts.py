@@ -1,0 +1,83 @@
+"""What happens to an endpoint, as its stream remembers it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from webhooks.domain.terms import EndpointSettings, SigningSecret
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointCreated:
+    """A partner registered an endpoint."""
+
+    organization_id: UUID
+    settings: EndpointSettings
+    secrets: tuple[SigningSecret, ...]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointChanged:
+    """The settings are these from now on."""
+
+    settings: EndpointSettings
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSecretRotated:
+    """These secrets sign from now on, newest first."""
+
+    secrets: tuple[SigningSecret, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointPaused:
+    """The partner asked to hold events back."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointEnabled:
+    """Held and new events go out (again)."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointFailing:
+    """Deliveries fail for so long that the partner ought to know."""
+
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRecovered:
+    """A failing endpoint accepted a delivery."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointDisabled:
+    """Nothing is sent any more until somebody enables it; `reason` is a slug such as `gone`."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointDeleted:
+    """The partner removed it."""
+
+
+EVENTS: dict[str, type] = {
+    kind.__name__: kind
+    for kind in (
+        EndpointCreated,
+        EndpointChanged,
+        EndpointSecretRotated,
+        EndpointPaused,
+        EndpointEnabled,
+        EndpointFailing,
+        EndpointRecovered,
+        EndpointDisabled,
+        EndpointDeleted,
+    )
+}
