@@ -16,6 +16,7 @@ from resources.domain import (
     EVENTS,
     RESERVATION_ALLOWED,
     DeliveryId,
+    Goods,
     LineId,
     Mode,
     Need,
@@ -35,7 +36,8 @@ NEXT_WEEK = NOW + timedelta(days=7)
 REQUEST = RequestId(UUID(int=1))
 WATER, SOAP = LineId(UUID(int=10)), LineId(UUID(int=11))
 DONOR, SHELTER = OrganizationId(UUID(int=20)), OrganizationId(UUID(int=21))
-ANA = UserId(UUID(int=30))
+VAN = DeliveryId(UUID(int=60))
+ANA, BIA = UserId(UUID(int=30)), UserId(UUID(int=31))
 FIRST, SECOND = ReservationId(UUID(int=40)), ReservationId(UUID(int=41))
 
 
@@ -90,6 +92,18 @@ def a_started(quantity: int = 4) -> ResourceRequest:
     request = a_reserved(quantity)
     request.start(FIRST)
     return request
+
+
+def bring(
+    request: ResourceRequest, *goods: tuple[str, str, int], delivery_id: DeliveryId = VAN, giver: OrganizationId = DONOR
+) -> None:
+    """A delivery arrives with (category, unit, quantity)s."""
+    request.receive_delivery(
+        delivery_id,
+        brought_by=[giver],
+        goods=[Goods(category=category, unit=unit, quantity=quantity) for category, unit, quantity in goods],
+        now=NOW,
+    )
 
 
 def recorded(request: ResourceRequest) -> list[str]:
@@ -181,7 +195,7 @@ def test_what_arrives_is_received_and_the_rest_needed_again() -> None:
     """A promise of four of which three arrived leaves seven to cover."""
     request = a_started(4)
 
-    request.receive(FIRST, now=NOW, quantities={WATER: 3})
+    request.receive(FIRST, received_by=BIA, now=NOW, quantities={WATER: 3})
 
     assert covered(request) == (10, 0, 3)
     assert request.reservations[FIRST].state is ReservationState.RECEIVED
@@ -199,7 +213,7 @@ def test_what_arrives_is_received_and_the_rest_needed_again() -> None:
 def test_no_more_arrives_than_was_promised(arrived: dict[LineId, int], refusal: type[Exception]) -> None:
     """0 ≤ received ≤ reserved for every line, and something."""
     with pytest.raises(refusal):
-        a_started(4).receive(FIRST, now=NOW, quantities=arrived)
+        a_started(4).receive(FIRST, received_by=BIA, now=NOW, quantities=arrived)
 
 
 def test_the_last_reception_fulfils_the_request() -> None:
@@ -210,9 +224,9 @@ def test_the_last_reception_fulfils_the_request() -> None:
     request.start(FIRST)
     request.start(SECOND)
 
-    request.receive(FIRST, now=NOW)
+    request.receive(FIRST, received_by=BIA, now=NOW)
     still = request.status
-    request.receive(SECOND, now=NOW)
+    request.receive(SECOND, received_by=BIA, now=NOW)
 
     assert (still, request.status) == (Status.OPEN, Status.FULFILLED)
 
@@ -222,7 +236,7 @@ def test_the_last_reception_fulfils_the_request() -> None:
     [
         lambda request: request.cancel_reservation(FIRST, reason="test"),
         lambda request: request.expire_reservation(FIRST, now=NOW + timedelta(hours=48)),
-        lambda request: (request.start(FIRST), request.refuse(FIRST, reason="test")),
+        lambda request: (request.start(FIRST), request.refuse(FIRST, refused_by=BIA, reason="test")),
     ],
 )
 def test_a_promise_that_fails_is_needed_again(end: Callable[[ResourceRequest], None]) -> None:
@@ -267,7 +281,7 @@ def test_an_ended_request_drops_promises_but_not_what_is_on_its_way() -> None:
     reserve(request, {WATER: 6}, SECOND)
 
     request.close(reason="enough")
-    request.receive(FIRST, now=NOW)
+    request.receive(FIRST, received_by=BIA, now=NOW)
 
     assert request.reservations[SECOND].state is ReservationState.CANCELLED
     assert covered(request) == (10, 0, 4)
@@ -291,7 +305,7 @@ def test_a_change_keeps_what_is_promised() -> None:
 def test_a_change_can_fulfil() -> None:
     """Needing no more than what was received fulfils the request."""
     request = a_started(4)
-    request.receive(FIRST, now=NOW)
+    request.receive(FIRST, received_by=BIA, now=NOW)
 
     request.change(now=NOW, lines=(a_need(needed=4),))
 
@@ -304,11 +318,130 @@ def test_an_unknown_reservation_is_not_found() -> None:
         a_request().start(FIRST)
 
 
+def test_a_need_may_have_no_last_day() -> None:
+    """Without a needed-by time a request takes promises at any time and never expires."""
+    request = a_request(needed_by_at=None)
+
+    reserve(request, {WATER: 1}, now=NOW + timedelta(days=4000))
+    request.expire(now=NOW + timedelta(days=4000))
+
+    assert request.status is Status.OPEN
+
+
+def test_an_organization_does_not_give_to_itself() -> None:
+    """Who needs something cannot be who promised it."""
+    request = a_request(organization_id=DONOR)
+
+    with pytest.raises(domain.OwnRequest):
+        reserve(request, {WATER: 1})
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda request: request.receive(FIRST, received_by=ANA, now=NOW),
+        lambda request: request.refuse(FIRST, refused_by=ANA, reason="test"),
+    ],
+)
+def test_nobody_is_giver_and_taker(take: Callable[[ResourceRequest], None]) -> None:
+    """Who promised neither receives nor refuses it for the place."""
+    with pytest.raises(domain.SamePerson):
+        take(a_started())
+
+
+def test_a_request_takes_a_bounded_number_of_promises() -> None:
+    """Reservations that came and went count too: the request is loaded whole."""
+    request = a_request(a_need(needed=1))
+    for number in range(domain.RESERVATIONS_MAX):
+        reservation_id = ReservationId(UUID(int=1000 + number))
+        reserve(request, {WATER: 1}, reservation_id)
+        request.cancel_reservation(reservation_id, reason="test")
+
+    with pytest.raises(domain.TooManyReservations):
+        reserve(request, {WATER: 1})
+
+
+def test_a_delivery_covers_lines_of_its_goods() -> None:
+    """What was delivered counts for lines of the same category and unit, those that ask for no product first."""
+    request = a_request(
+        a_need(SOAP, gtin="7891000100103"),
+        a_need(),
+        a_need(LineId(UUID(int=12)), unit="ml"),
+        a_need(LineId(UUID(int=13)), category=None, gtin="7891000100103"),
+    )
+
+    bring(request, ("beverage", "unit", 7), ("beverage", "unit", 5), ("dry", "unit", 3))
+
+    assert (covered(request), covered(request, SOAP)) == ((10, 0, 10), (10, 0, 2))
+    assert covered(request, LineId(UUID(int=12))) == covered(request, LineId(UUID(int=13))) == (10, 0, 0)
+
+
+def test_a_delivery_never_exceeds_the_need() -> None:
+    """What nobody needs or somebody else promised is kept as excess and counts for nothing."""
+    request = a_reserved(4)
+
+    bring(request, ("beverage", "unit", 9), ("dry", "g", 100))
+
+    event = request.pending[-1]
+    assert covered(request) == (10, 4, 6)
+    assert event.excess == (
+        Goods(category="beverage", unit="unit", quantity=3),
+        Goods(category="dry", unit="g", quantity=100),
+    )
+
+
+def test_a_delivery_counts_once() -> None:
+    """The same delivery again records nothing; another one counts."""
+    request = a_request()
+
+    bring(request, ("beverage", "unit", 2))
+    bring(request, ("beverage", "unit", 2))
+    bring(request, ("beverage", "unit", 3), delivery_id=DeliveryId(UUID(int=61)))
+
+    assert covered(request) == (10, 0, 5)
+
+
+def test_a_delivery_keeps_the_promise_that_went_with_it() -> None:
+    """A promise started with the delivery is received by it; what it lacks is needed again, what is more counts too."""
+    request = a_request(a_need(), a_need(SOAP, category="hygiene"))
+    reserve(request, {WATER: 4, SOAP: 2})
+    request.start(FIRST, delivery_id=VAN)
+
+    bring(request, ("beverage", "unit", 3), ("hygiene", "unit", 5))
+
+    assert request.reservations[FIRST].received == {WATER: 3, SOAP: 2}
+    assert request.reservations[FIRST].state is ReservationState.RECEIVED
+    assert (covered(request), covered(request, SOAP)) == ((10, 0, 3), (10, 0, 5))
+
+
+def test_a_delivery_of_others_keeps_nobodys_promise() -> None:
+    """Naming somebody else's delivery does not make its goods one's own gift."""
+    request = a_reserved(4)
+    request.start(FIRST, delivery_id=VAN)
+
+    bring(request, ("beverage", "unit", 10), giver=OrganizationId(UUID(int=99)))
+
+    assert request.reservations[FIRST].state is ReservationState.IN_DELIVERY
+    assert covered(request) == (10, 4, 6)
+
+
+def test_a_delivery_can_fulfil_and_arrive_after_the_end() -> None:
+    """The delivery that brings the rest fulfils; one that comes after the end counts, and the end stays the end."""
+    fulfilled, closed = a_request(), a_request()
+
+    bring(fulfilled, ("beverage", "unit", 10))
+    closed.close()
+    bring(closed, ("beverage", "unit", 10))
+
+    assert (fulfilled.status, closed.status) == (Status.FULFILLED, Status.CLOSED)
+    assert covered(closed) == (10, 0, 10)
+
+
 def a_request_in(status: Status) -> ResourceRequest:
     """A request brought to a status by commands."""
     request = a_started(10)
     ends: dict[Status, Callable[[], None]] = {
-        Status.FULFILLED: lambda: request.receive(FIRST, now=NOW),
+        Status.FULFILLED: lambda: request.receive(FIRST, received_by=BIA, now=NOW),
         Status.CLOSED: request.close,
         Status.CANCELLED: lambda: request.cancel(reason="test"),
         Status.EXPIRED: lambda: request.expire(now=NEXT_WEEK),
@@ -344,8 +477,8 @@ def test_the_table_decides_what_can_happen_to_a_reservation(state: ReservationSt
     request = a_reserved() if state in (ReservationState.RESERVED, ReservationState.EXPIRED) else a_started()
     commands: dict[str, Callable[[], None]] = {
         "start": lambda: request.start(FIRST),
-        "receive": lambda: request.receive(FIRST, now=NOW),
-        "refuse": lambda: request.refuse(FIRST, reason="test"),
+        "receive": lambda: request.receive(FIRST, received_by=BIA, now=NOW),
+        "refuse": lambda: request.refuse(FIRST, refused_by=BIA, reason="test"),
         "cancel": lambda: request.cancel_reservation(FIRST, reason="test"),
     }
     brought: dict[ReservationState, Callable[[], None]] = {
@@ -371,10 +504,11 @@ def test_every_event_survives_json() -> None:
     """An event written as JSON and read back is equal, and folding what was read gives the same request."""
     request = a_request(a_need(), a_need(SOAP, category=None, gtin="7891000100103"))
     reserve(request, {WATER: 4, SOAP: 1})
-    request.start(FIRST, delivery_id=DeliveryId(UUID(int=60)))
-    request.receive(FIRST, now=NOW, quantities={WATER: 3})
+    request.start(FIRST, delivery_id=VAN)
+    request.receive(FIRST, received_by=BIA, now=NOW, quantities={WATER: 3})
     reserve(request, {WATER: 7}, SECOND)
     request.change(now=NOW, urgency=Urgency.EMERGENCY)
+    bring(request, ("beverage", "unit", 1), ("dry", "g", 5))
     request.cancel(reason="flood")
 
     read: list[Any] = [

@@ -12,6 +12,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from resources.domain import (
+    DeliveryId,
+    Goods,
     LineId,
     Mode,
     Need,
@@ -21,6 +23,7 @@ from resources.domain import (
     ReservationId,
     ReservationState,
     ResourceRequest,
+    ResourceRequestDeliveryReceived,
     Status,
     Urgency,
     UserId,
@@ -29,6 +32,8 @@ from resources.domain import (
 START = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 LINES = st.integers(1, 3).map(lambda n: LineId(UUID(int=n)))
 RESERVATIONS = st.integers(101, 106).map(lambda n: ReservationId(UUID(int=n)))
+DELIVERIES = st.integers(201, 203).map(lambda n: DeliveryId(UUID(int=n)))
+DONOR, RECEIVER = OrganizationId(UUID(int=53)), UserId(UUID(int=55))
 QUANTITIES = st.dictionaries(LINES, st.integers(0, 8), max_size=3)
 NEEDS = st.dictionaries(LINES, st.integers(1, 12), min_size=1, max_size=3)
 
@@ -67,7 +72,7 @@ class RequestMachine(RuleBasedStateMachine):
         self.attempt(
             lambda: self.request.reserve(
                 reservation_id,
-                organization_id=OrganizationId(UUID(int=53)),
+                organization_id=DONOR,
                 reserved_by=UserId(UUID(int=54)),
                 mode=Mode.PARTNER,
                 quantities=quantities,
@@ -75,21 +80,41 @@ class RequestMachine(RuleBasedStateMachine):
             )
         )
 
-    @rule(reservation_id=RESERVATIONS)
-    def start(self, reservation_id: ReservationId) -> None:
-        """It is on its way."""
-        self.attempt(lambda: self.request.start(reservation_id))
+    @rule(reservation_id=RESERVATIONS, delivery_id=st.none() | DELIVERIES)
+    def start(self, reservation_id: ReservationId, delivery_id: DeliveryId | None) -> None:
+        """It is on its way, perhaps with a delivery."""
+        self.attempt(lambda: self.request.start(reservation_id, delivery_id=delivery_id))
+
+    @rule(delivery_id=DELIVERIES, quantities=st.lists(st.integers(1, 15), max_size=2), own=st.booleans())
+    def deliver(self, delivery_id: DeliveryId, quantities: list[int], own: bool) -> None:
+        """A delivery arrives, perhaps twice, perhaps with too much."""
+        seen, events = delivery_id in self.request.deliveries, len(self.request.pending)
+        before = sum(line.received for line in self.request.lines.values())
+        self.request.receive_delivery(
+            delivery_id,
+            brought_by=[DONOR] if own else [],
+            goods=[Goods(category="other", unit="unit", quantity=quantity) for quantity in quantities],
+            now=self.now,
+        )
+        new = self.request.pending[events:]
+        excess = sum(each.quantity for fact in new for each in getattr(fact, "excess", ()))
+        added = sum(line.received for line in self.request.lines.values()) - before
+        assert added + excess == (0 if seen else sum(quantities))
 
     @rule(reservation_id=RESERVATIONS, quantities=st.none() | QUANTITIES)
     def receive(self, reservation_id: ReservationId, quantities: dict[LineId, int] | None) -> None:
         """All of it or some quantities arrive."""
-        self.attempt(lambda: self.request.receive(reservation_id, now=self.now, quantities=quantities))
+        self.attempt(
+            lambda: self.request.receive(reservation_id, received_by=RECEIVER, now=self.now, quantities=quantities)
+        )
 
     @rule(reservation_id=RESERVATIONS, refused=st.booleans())
     def give_up(self, reservation_id: ReservationId, refused: bool) -> None:
         """It is refused at the door or taken back."""
-        end = self.request.refuse if refused else self.request.cancel_reservation
-        self.attempt(lambda: end(reservation_id, reason="test"))
+        if refused:
+            self.attempt(lambda: self.request.refuse(reservation_id, refused_by=RECEIVER, reason="test"))
+        else:
+            self.attempt(lambda: self.request.cancel_reservation(reservation_id, reason="test"))
 
     @rule(needs=NEEDS)
     def change(self, needs: dict[LineId, int]) -> None:
@@ -120,11 +145,13 @@ class RequestMachine(RuleBasedStateMachine):
 
     @invariant()
     def lines_are_the_sum_of_the_reservations(self) -> None:
-        """What a line counts is exactly what the reservations say."""
+        """What a line counts is exactly what the reservations and deliveries say."""
+        delivered = [fact for fact in self.request.pending if isinstance(fact, ResourceRequestDeliveryReceived)]
         reservations = self.request.reservations.values()
         for line_id, line in self.request.lines.items():
             assert line.reserved == sum(each.quantities.get(line_id, 0) for each in reservations if each.active)
-            assert line.received == sum(each.received.get(line_id, 0) for each in reservations)
+            by_reservation = sum(each.received.get(line_id, 0) for each in reservations)
+            assert line.received == by_reservation + sum(each.quantities.get(line_id, 0) for each in delivered)
 
     @invariant()
     def fulfilled_means_received_in_full(self) -> None:

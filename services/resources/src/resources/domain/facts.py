@@ -7,6 +7,7 @@ from datetime import datetime
 
 from resources.domain.terms import (
     DeliveryId,
+    Goods,
     LineId,
     Mode,
     Need,
@@ -26,7 +27,7 @@ class ResourceRequestOpened:
     place_id: PlaceId
     title: str
     urgency: Urgency
-    needed_by_at: datetime
+    needed_by_at: datetime | None
     lines: tuple[Need, ...]
     opened_by: UserId
     opened_at: datetime
@@ -38,7 +39,7 @@ class ResourceRequestChanged:
 
     title: str
     urgency: Urgency
-    needed_by_at: datetime
+    needed_by_at: datetime | None
     lines: tuple[Need, ...]
 
 
@@ -66,6 +67,16 @@ class ResourceRequestExpired:
     """The time by which it was needed has passed."""
 
     expired_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceRequestDeliveryReceived:
+    """A delivery made for the request arrived: what it added beyond promises, and what nobody needed."""
+
+    delivery_id: DeliveryId
+    quantities: dict[LineId, int]
+    excess: tuple[Goods, ...]
+    received_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +142,7 @@ EVENTS: dict[str, type] = {
         ResourceRequestClosed,
         ResourceRequestCancelled,
         ResourceRequestExpired,
+        ResourceRequestDeliveryReceived,
         ReservationMade,
         ReservationStarted,
         ReservationReceived,

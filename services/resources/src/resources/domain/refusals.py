@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from chassis.kernel import Conflict, NotFound
+from chassis.kernel import Conflict, Forbidden, NotFound
+
+
+class RequestNotFound(NotFound):
+    """No such request, or not for this caller."""
+
+    slug = "request-not-found"
 
 
 class NeedExceeded(Conflict):
@@ -45,3 +51,21 @@ class ReservationNotFound(NotFound):
     """The request has no such reservation."""
 
     slug = "reservation-not-found"
+
+
+class OwnRequest(Conflict):
+    """An organization gives to others, not to itself."""
+
+    slug = "own-request"
+
+
+class TooManyReservations(Conflict):
+    """The request has had as many reservations as it can carry."""
+
+    slug = "too-many-reservations"
+
+
+class SamePerson(Forbidden):
+    """One person is never giver and taker of one reservation."""
+
+    slug = "same-person"

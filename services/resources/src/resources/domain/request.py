@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-from chassis.kernel import Aggregate, Invalid, InvalidTransition
+from chassis.kernel import Invalid, InvalidTransition
 
-from resources.domain import facts, refusals
+from resources.domain import facts, guards, refusals
+from resources.domain.coverage import Coverage, need_of
 from resources.domain.terms import (
-    ALLOWED,
-    LINES_MAX,
-    NO_ORGANIZATION,
-    NO_PLACE,
-    QUANTITY_MAX,
     RESERVATION_LIFETIME,
+    RESERVATIONS_MAX,
     DeliveryId,
-    Line,
+    Goods,
     LineId,
     Mode,
     Need,
@@ -35,36 +32,11 @@ from resources.domain.terms import (
 
 
 @dataclass
-class ResourceRequest(Aggregate):
+class ResourceRequest(Coverage):
     """For every line, active reservations and what was received together never exceed what is needed.
 
     When a request ends, promises not yet on their way end with it; those on their way can still be received.
     """
-
-    organization_id: OrganizationId = NO_ORGANIZATION
-    place_id: PlaceId = NO_PLACE
-    title: str = ""
-    urgency: Urgency = Urgency.NORMAL
-    needed_by_at: datetime | None = None
-    lines: dict[LineId, Line] = field(default_factory=dict)
-    reservations: dict[ReservationId, Reservation] = field(default_factory=dict)
-    status: Status = Status.OPEN
-    opened_by: UserId | None = None
-    opened_at: datetime | None = None
-
-    @property
-    def allowed(self) -> list[str]:
-        """The commands a person may give now."""
-        return ALLOWED[self.status]
-
-    @property
-    def satisfied(self) -> bool:
-        """Every line has been received in full."""
-        return all(line.received >= line.needed for line in self.lines.values())
-
-    def past_needed_by(self, now: datetime) -> bool:
-        """The time by which it was needed has come."""
-        return self.needed_by_at is not None and self.needed_by_at <= now
 
     # -- the request ---------------------------------------------------------------------------------------------------
 
@@ -77,14 +49,14 @@ class ResourceRequest(Aggregate):
         place_id: PlaceId,
         title: str,
         urgency: Urgency,
-        needed_by_at: datetime,
+        needed_by_at: datetime | None,
         lines: Collection[Need],
         opened_by: UserId,
         now: datetime,
     ) -> Self:
         """A new request; everything in it can be reserved at once."""
-        check_needs(lines)
-        check_ahead(needed_by_at, now=now)
+        guards.check_needs(lines)
+        guards.check_ahead(needed_by_at, now=now)
         request = cls(id=request_id)
         request.record(
             facts.ResourceRequestOpened(
@@ -111,19 +83,15 @@ class ResourceRequest(Aggregate):
     ) -> None:
         """Replace what is told. Given `lines` are all lines from now on; what is reserved or received of one stays."""
         self._require("change")
-        if needed_by_at is not None:
-            check_ahead(needed_by_at, now=now)
+        guards.check_ahead(needed_by_at, now=now)
         if lines is not None:
-            check_needs(lines)
+            guards.check_needs(lines)
             self._require_keeps_commitments(lines)
-        until = needed_by_at or self.needed_by_at
-        if until is None:
-            raise Invalid("say by when it is needed", pointer="/needed_by_at")
         self.record(
             facts.ResourceRequestChanged(
                 title=self.title if title is None else title,
                 urgency=urgency or self.urgency,
-                needed_by_at=until,
+                needed_by_at=needed_by_at or self.needed_by_at,
                 lines=tuple(need_of(line) for line in self.lines.values()) if lines is None else tuple(lines),
             )
         )
@@ -165,6 +133,10 @@ class ResourceRequest(Aggregate):
         self._require("reserve")
         if self.past_needed_by(now):
             raise refusals.NeededByPassed(needed_by_at=self.needed_by_at)
+        if organization_id == self.organization_id:
+            raise refusals.OwnRequest
+        if len(self.reservations) >= RESERVATIONS_MAX:
+            raise refusals.TooManyReservations
         self._require_uncovered(quantities)
         self.record(
             facts.ReservationMade(
@@ -184,18 +156,52 @@ class ResourceRequest(Aggregate):
         self.record(facts.ReservationStarted(reservation_id=reservation_id, delivery_id=delivery_id))
 
     def receive(
-        self, reservation_id: ReservationId, *, now: datetime, quantities: Mapping[LineId, int] | None = None
+        self,
+        reservation_id: ReservationId,
+        *,
+        received_by: UserId,
+        now: datetime,
+        quantities: Mapping[LineId, int] | None = None,
     ) -> None:
         """The promise arrived: all of it, or the quantities told; a line not named did not arrive."""
         reservation = self._reservation(reservation_id, "receive")
+        guards.require_another(reservation, received_by)
         arrived = reservation.quantities if quantities is None else quantities
-        require_within(reservation, arrived)
-        self.record(facts.ReservationReceived(reservation_id=reservation_id, quantities=dict(arrived), received_at=now))
+        guards.require_within(reservation, arrived)
+        self._record_reception(reservation_id, arrived, now=now)
         self._fulfil_if_satisfied()
 
-    def refuse(self, reservation_id: ReservationId, *, reason: str) -> None:
+    def receive_delivery(
+        self,
+        delivery_id: DeliveryId,
+        *,
+        brought_by: Collection[OrganizationId],
+        goods: Sequence[Goods],
+        now: datetime,
+    ) -> None:
+        """A delivery made for the request arrived, also after its end; the same delivery again records nothing.
+
+        Goods count first for the givers' promises that were on their way with it, then for what nobody promised, never
+        beyond what is needed; the rest is kept as excess.
+        """
+        if delivery_id in self.deliveries:
+            return
+        rest: Sequence[Goods] = goods
+        for reservation_id, promised in self._brought(delivery_id, brought_by).items():
+            arrived, rest = self.share(rest, promised)
+            if arrived:
+                self._record_reception(reservation_id, arrived, now=now)
+        added, excess = self.share(rest, {line.line_id: line.uncovered for line in self.lines.values()})
+        self.record(
+            facts.ResourceRequestDeliveryReceived(
+                delivery_id=delivery_id, quantities=added, excess=tuple(excess), received_at=now
+            )
+        )
+        self._fulfil_if_satisfied()
+
+    def refuse(self, reservation_id: ReservationId, *, refused_by: UserId, reason: str) -> None:
         """The receiver does not take what arrived."""
-        self._reservation(reservation_id, "refuse")
+        guards.require_another(self._reservation(reservation_id, "refuse"), refused_by)
         self.record(facts.ReservationRefused(reservation_id=reservation_id, reason=reason))
 
     def cancel_reservation(self, reservation_id: ReservationId, *, reason: str) -> None:
@@ -230,7 +236,7 @@ class ResourceRequest(Aggregate):
         if not quantities:
             raise Invalid("a reservation names a line", pointer="/lines")
         for line_id, quantity in quantities.items():
-            check_quantity(quantity)
+            guards.check_quantity(quantity)
             if line_id not in self.lines:
                 raise refusals.LineNotFound(line_id=line_id)
             if quantity > self.lines[line_id].uncovered:
@@ -240,8 +246,22 @@ class ResourceRequest(Aggregate):
         by_id = {need.line_id: need for need in needs}
         for line in self.lines.values():
             committed, need = line.reserved + line.received, by_id.get(line.line_id)
-            if committed and (need is None or need.needed < committed or kind_of(need) != kind_of(line)):
+            if committed and (need is None or need.needed < committed or guards.kind_of(need) != guards.kind_of(line)):
                 raise refusals.NeedCommitted(line_id=line.line_id, committed=committed)
+
+    def _brought(
+        self, delivery_id: DeliveryId, brought_by: Collection[OrganizationId]
+    ) -> dict[ReservationId, dict[LineId, int]]:
+        return {
+            reservation_id: each.quantities
+            for reservation_id, each in self.reservations.items()
+            if each.delivery_id == delivery_id
+            and each.state is ReservationState.IN_DELIVERY
+            and each.organization_id in brought_by
+        }
+
+    def _record_reception(self, reservation_id: ReservationId, arrived: Mapping[LineId, int], *, now: datetime) -> None:
+        self.record(facts.ReservationReceived(reservation_id=reservation_id, quantities=dict(arrived), received_at=now))
 
     def _fulfil_if_satisfied(self) -> None:
         if self.status is Status.OPEN and self.satisfied:
@@ -251,138 +271,3 @@ class ResourceRequest(Aggregate):
         for reservation_id, reservation in list(self.reservations.items()):
             if reservation.state is ReservationState.RESERVED:
                 self.record(facts.ReservationCancelled(reservation_id=reservation_id, reason=reason))
-
-    # -- folding -------------------------------------------------------------------------------------------------------
-
-    def _on_ResourceRequestOpened(self, event: facts.ResourceRequestOpened) -> None:  # noqa: N802
-        self.organization_id, self.place_id = event.organization_id, event.place_id
-        self.title, self.urgency, self.needed_by_at = event.title, event.urgency, event.needed_by_at
-        self.opened_by, self.opened_at = event.opened_by, event.opened_at
-        self.lines = {need.line_id: line_of(need) for need in event.lines}
-
-    def _on_ResourceRequestChanged(self, event: facts.ResourceRequestChanged) -> None:  # noqa: N802
-        self.title, self.urgency, self.needed_by_at = event.title, event.urgency, event.needed_by_at
-        self.lines = {need.line_id: line_of(need, self.lines.get(need.line_id)) for need in event.lines}
-
-    def _on_ResourceRequestFulfilled(self, _event: facts.ResourceRequestFulfilled) -> None:  # noqa: N802
-        self.status = Status.FULFILLED
-
-    def _on_ResourceRequestClosed(self, _event: facts.ResourceRequestClosed) -> None:  # noqa: N802
-        self.status = Status.CLOSED
-
-    def _on_ResourceRequestCancelled(self, _event: facts.ResourceRequestCancelled) -> None:  # noqa: N802
-        self.status = Status.CANCELLED
-
-    def _on_ResourceRequestExpired(self, _event: facts.ResourceRequestExpired) -> None:  # noqa: N802
-        self.status = Status.EXPIRED
-
-    def _on_ReservationMade(self, event: facts.ReservationMade) -> None:  # noqa: N802
-        for line_id, quantity in event.quantities.items():
-            line = self.lines[line_id]
-            self.lines[line_id] = replace(line, reserved=line.reserved + quantity)
-        self.reservations[event.reservation_id] = Reservation(
-            organization_id=event.organization_id,
-            reserved_by=event.reserved_by,
-            mode=event.mode,
-            quantities=event.quantities,
-            reserved_at=event.reserved_at,
-            expires_at=event.expires_at,
-        )
-
-    def _on_ReservationStarted(self, event: facts.ReservationStarted) -> None:  # noqa: N802
-        self.reservations[event.reservation_id] = replace(
-            self.reservations[event.reservation_id],
-            state=ReservationState.IN_DELIVERY,
-            delivery_id=event.delivery_id,
-        )
-
-    def _on_ReservationReceived(self, event: facts.ReservationReceived) -> None:  # noqa: N802
-        self._free(event.reservation_id, ReservationState.RECEIVED)
-        for line_id, quantity in event.quantities.items():
-            line = self.lines[line_id]
-            self.lines[line_id] = replace(line, received=line.received + quantity)
-        reservation = self.reservations[event.reservation_id]
-        self.reservations[event.reservation_id] = replace(reservation, received=event.quantities)
-
-    def _on_ReservationRefused(self, event: facts.ReservationRefused) -> None:  # noqa: N802
-        self._free(event.reservation_id, ReservationState.REFUSED)
-
-    def _on_ReservationCancelled(self, event: facts.ReservationCancelled) -> None:  # noqa: N802
-        self._free(event.reservation_id, ReservationState.CANCELLED)
-
-    def _on_ReservationExpired(self, event: facts.ReservationExpired) -> None:  # noqa: N802
-        self._free(event.reservation_id, ReservationState.EXPIRED)
-
-    def _free(self, reservation_id: ReservationId, state: ReservationState) -> None:
-        """End a reservation: what it covered is not reserved any more."""
-        reservation = self.reservations[reservation_id]
-        for line_id, quantity in reservation.quantities.items():
-            line = self.lines[line_id]
-            self.lines[line_id] = replace(line, reserved=line.reserved - quantity)
-        self.reservations[reservation_id] = replace(reservation, state=state)
-
-
-def check_quantity(quantity: int) -> None:
-    """A quantity is at least one and within what anybody can need."""
-    if not 1 <= quantity <= QUANTITY_MAX:
-        raise Invalid("quantity out of range", pointer="/lines")
-
-
-def check_needs(lines: Collection[Need]) -> None:
-    """One to a hundred lines, each once, each of a category or a GTIN, each of some quantity."""
-    if not 1 <= len(lines) <= LINES_MAX:
-        raise Invalid(f"a request has 1 to {LINES_MAX} lines", pointer="/lines")
-    if len({line.line_id for line in lines}) < len(lines):
-        raise Invalid("a line is named once", pointer="/lines")
-    for line in lines:
-        check_quantity(line.needed)
-        if line.category is None and line.gtin is None:
-            raise Invalid("a line names a category or a GTIN", pointer="/lines")
-
-
-def check_ahead(needed_by_at: datetime, *, now: datetime) -> None:
-    """What is needed is needed in the future."""
-    if needed_by_at <= now:
-        raise Invalid("the time by which it is needed has passed", pointer="/needed_by_at")
-
-
-def require_within(reservation: Reservation, arrived: Mapping[LineId, int]) -> None:
-    """At most what was promised of every line, and something."""
-    for line_id, quantity in arrived.items():
-        if line_id not in reservation.quantities:
-            raise refusals.LineNotFound(line_id=line_id)
-        if not 0 <= quantity <= reservation.quantities[line_id]:
-            raise refusals.ReceivedMoreThanReserved(line_id=line_id, reserved=reservation.quantities[line_id])
-    if not any(arrived.values()):
-        raise refusals.NothingReceived
-
-
-def kind_of(need: Need | Line) -> tuple[str | None, str | None, str]:
-    """What may not change once somebody promised it."""
-    return need.category, need.gtin, need.unit
-
-
-def line_of(need: Need, before: Line | None = None) -> Line:
-    """The line of a need, keeping what was reserved and received of it."""
-    return Line(
-        line_id=need.line_id,
-        name=need.name,
-        unit=need.unit,
-        needed=need.needed,
-        category=need.category,
-        gtin=need.gtin,
-        reserved=before.reserved if before else 0,
-        received=before.received if before else 0,
-    )
-
-
-def need_of(line: Line) -> Need:
-    """The need behind a line."""
-    return Need(
-        line_id=line.line_id,
-        name=line.name,
-        unit=line.unit,
-        needed=line.needed,
-        category=line.category,
-        gtin=line.gtin,
-    )

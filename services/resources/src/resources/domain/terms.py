@@ -21,6 +21,7 @@ NO_ORGANIZATION = OrganizationId(NIL)
 NO_PLACE = PlaceId(NIL)
 LINES_MAX = 100  # a request is a list people read
 QUANTITY_MAX = 1_000_000_000  # a thousand tonnes in grams; sums stay far inside 64 bits
+RESERVATIONS_MAX = 500  # ever made for one request, ended ones included: it is loaded whole for every command
 RESERVATION_LIFETIME = timedelta(hours=48)  # a promise that is not on its way by then is nobody's any more
 
 
@@ -133,3 +134,12 @@ class Reservation:
     def active(self) -> bool:
         """It still counts as reserved."""
         return self.state in (ReservationState.RESERVED, ReservationState.IN_DELIVERY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goods:
+    """An amount of some category, as deliveries tell it."""
+
+    category: str
+    unit: str
+    quantity: int
