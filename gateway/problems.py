@@ -20,14 +20,14 @@ NO_ROUTE = "/no-route"
 PATH_CHARACTERS_MAX = 2048
 RETRY_AFTER_S = 1
 
-# status: code, title, what the caller can do about it
+# status: code, what the caller can do about it
 PROBLEMS = {
-    404: ("not-found", "Not found", "No resource of this API has this path."),
-    413: ("body-too-large", "Body too large", "The body is larger than this route accepts."),
-    429: ("too-many-requests", "Too many requests", "Too many requests from this address; try again later."),
-    502: ("bad-gateway", "Bad gateway", "The service could not be reached; try again."),
-    503: ("service-unavailable", "Service unavailable", "The service is not available at the moment; try again later."),
-    504: ("gateway-timeout", "Gateway timeout", "The service did not answer in time; look before you try again."),
+    404: ("not-found", "no resource of this API has this path"),
+    413: ("body-too-large", "the body is larger than this route accepts"),
+    429: ("too-many-requests", "too many requests from this address; try again later"),
+    502: ("bad-gateway", "the service could not be reached; try again"),
+    503: ("service-unavailable", "the service is not available at the moment; try again later"),
+    504: ("gateway-timeout", "the service did not answer in time; look before you try again"),
 }
 RETRIABLE = {429, 503}
 
@@ -57,10 +57,10 @@ def answer(scope: Mapping[str, object]) -> Answer:
 
 def problem(status: int, instance: str, request_id: str) -> Answer:
     """A problem as every service writes it (RFC 9457)."""
-    code, title, detail = PROBLEMS[status]
+    code, detail = PROBLEMS[status]
     body = {
-        "type": f"/problems/{code}",
-        "title": title,
+        "type": f"https://vouajudar.org/problems/{code}",
+        "title": code.replace("-", " ").capitalize(),
         "status": status,
         "detail": detail,
         "instance": instance[:PATH_CHARACTERS_MAX],
@@ -84,10 +84,10 @@ def _instance(scope: Mapping[str, object]) -> str:
 
 def _request_id(scope: Mapping[str, object]) -> str:
     given = _header(scope, b"x-request-id")
-    return given if REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+    return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
 def _header(scope: Mapping[str, object], name: bytes) -> str:
     headers = scope["headers"]
-    assert isinstance(headers, list)  # noqa: S101
+    assert isinstance(headers, list)
     return next((value.decode("latin-1") for key, value in headers if key == name), "")

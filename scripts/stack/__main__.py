@@ -80,7 +80,9 @@ def status(stack: Stack) -> int:
     for state in states.values():
         table.add_row(*_row(state))
     console.print(table)
-    console.print(f"{stack.settings['VAJ_PUBLIC_URL']}   memory {sum(map(_memory_mib, states.values())):.0f} MiB in all")
+    console.print(
+        f"{stack.settings['VAJ_PUBLIC_URL']}   memory {sum(map(_memory_mib, states.values())):.0f} MiB in all"
+    )
     return 0 if all(state.state == RUNNING for state in states.values()) else NOT_RUNNING
 
 
@@ -116,13 +118,13 @@ def logs(stack: Stack, names: Sequence[str], *, follow: bool) -> int:
     folder = stack.home / "logs"
     files = [folder / f"{name}.log" for name in names] or sorted(folder.glob("*.log"))
     missing = [file.stem for file in files if not file.exists()]
-    if missing or not files:
-        known = ", ".join(sorted(file.stem for file in folder.glob("*.log"))) or "none"
-        console.print(f"no log of {', '.join(missing) or 'anything'}; there are: {known}")
-        return FAILED
-    tail = shutil.which("tail") or "/usr/bin/tail"
-    sys.stdout.flush()
-    os.execv(tail, ["tail", "-n", "100" if names else "20", *(["-F"] if follow else []), *map(str, files)])  # noqa: S606
+    if files and not missing:
+        sys.stdout.flush()
+        tail = shutil.which("tail") or "/usr/bin/tail"
+        os.execv(tail, ["tail", "-n", "100" if names else "20", *(["-F"] if follow else []), *map(str, files)])  # noqa: S606
+    known = ", ".join(sorted(file.stem for file in folder.glob("*.log"))) or "none"
+    console.print(f"no log of {', '.join(missing) or 'anything'}; there are: {known}")
+    return FAILED
 
 
 def _arguments() -> argparse.Namespace:

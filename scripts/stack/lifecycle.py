@@ -26,7 +26,7 @@ from scripts.stack.programs import (
     existing_services,
     log_of,
 )
-from scripts.stack.supervision import RUNNING, State, Supervisor, sweep, wait_until
+from scripts.stack.supervision import BACKOFF, FATAL, RUNNING, State, Supervisor, sweep, wait_until
 
 READY_S = 90.0
 MIGRATIONS_AT_ONCE = 2
@@ -109,7 +109,7 @@ class Stack:
             for names in STOP_ORDER:
                 supervisor.stop(names)
             supervisor.shut_down()
-            swept = sweep(instance)
+            swept = sweep(self.home)
             instance.socket.unlink(missing_ok=True)
             return swept
 
@@ -145,6 +145,8 @@ class Stack:
 
     def _prepare(self) -> Instance:
         running = bool(self.states())
+        if not running:
+            sweep(self.home)  # whatever outlived a supervisor that was killed still holds data folders and ports
         instance = open_instance(self.home, self.caller, starting=not running)
         (instance.home / "objects").mkdir(exist_ok=True)
         rabbitmq.prepare(instance)
@@ -167,6 +169,10 @@ class Stack:
             supervisor.launch(name)
             self._await(supervisor, programs[name], began)
 
+        def launch_migrated(name: str, migrated: Future[None]) -> None:
+            migrated.result()
+            launch(name)
+
         def launch_postgres() -> None:
             postgres.create_cluster(instance)
             launch("postgres")
@@ -181,16 +187,16 @@ class Stack:
             edge = [pool.submit(launch, name) for name in EDGE if name in wanted]
             _join(servers)
             with ThreadPoolExecutor(max_workers=MIGRATIONS_AT_ONCE) as few:
-                migrated = [(name, few.submit(self._migrate, instance, name)) for name in services]
-                ready = [pool.submit(lambda n=name, m=done: (m.result(), launch(n))) for name, done in migrated]
-                _join([done for _, done in migrated])
+                migrated = {name: few.submit(self._migrate, instance, name) for name in services}
+                ready = [pool.submit(launch_migrated, name, done) for name, done in migrated.items()]
+                _join(migrated.values())
             _join([*edge, *ready])
 
     def _migrate(self, instance: Instance, service: str) -> None:
         log = instance.logs / f"{service}-migrate.log"
         told = base_environment(instance, self.caller) | service_environment(instance, service, self.caller)
         with log.open("wb") as output:
-            done = subprocess.run(  # noqa: S603
+            done = subprocess.run(
                 [sys.executable, "-m", service, "migrate"],
                 env=told,
                 stdout=output,
@@ -210,9 +216,9 @@ class Stack:
             if program.ready():
                 return True
             state = supervisor.states().get(program.name)
-            if state is None or state.state == "FATAL":
+            if state is None or state.state == FATAL:
                 falling_since = -FALLING_S_MAX
-            elif state.state == "BACKOFF" and falling_since is None:
+            elif state.state == BACKOFF and falling_since is None:
                 falling_since = time.monotonic()
             return falling_since is not None and time.monotonic() - falling_since > FALLING_S_MAX
 
@@ -232,7 +238,6 @@ class Stack:
             yield
 
 
-def _join(futures: Iterable[Future[object]] | Iterable[Future[None]]) -> None:
+def _join(futures: Iterable[Future[None]]) -> None:
     for future in futures:
         future.result()
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
+from pathlib import Path
 
 from aiosmtpd.handlers import Mailbox
 from aiosmtpd.smtp import SMTP
@@ -14,7 +15,7 @@ MESSAGE_BYTES_MAX = 1_048_576
 
 async def serve(host: str, port: int, maildir: str) -> None:
     """Accept mail on the port until told to stop."""
-    keep = Mailbox(maildir)
+    keep = Mailbox(Path(maildir))
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
         lambda: SMTP(keep, data_size_limit=MESSAGE_BYTES_MAX, enable_SMTPUTF8=True), host, port

@@ -12,8 +12,8 @@ from pathlib import Path
 import asyncpg
 
 from scripts.stack.environment import ADMIN_ROLE, admin_database_url
-from scripts.stack.instance import SERVICES, Instance, write_private
 from scripts.stack.failure import StackError
+from scripts.stack.instance import SERVICES, Instance, write_private
 
 VERSION_MINIMUM = 15
 SETTINGS = {
@@ -78,7 +78,7 @@ def create_cluster(instance: Instance) -> None:
 def _initdb(instance: Instance, directory: Path, password: Path) -> None:
     ways = ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--data-checksums"]
     given = [f"--username={ADMIN_ROLE}", f"--pwfile={password}", f"--pgdata={directory}", *ways]
-    made = subprocess.run(  # noqa: S603
+    made = subprocess.run(
         [*_without_root(), binary("initdb"), *given], capture_output=True, text=True, check=False, cwd="/"
     )
     (instance.logs / "postgres.log").write_text(made.stdout + made.stderr)

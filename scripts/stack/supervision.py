@@ -13,6 +13,7 @@ import xmlrpc.client
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from supervisor.xmlrpc import SupervisorTransport  # type: ignore[import-untyped]
 
@@ -20,8 +21,8 @@ from scripts.stack.environment import base_environment
 from scripts.stack.instance import REPOSITORY, Instance, write_private
 from scripts.stack.programs import Program, log_of
 
-RUNNING, STARTING, BACKOFF, STOPPED = "RUNNING", "STARTING", "BACKOFF", "STOPPED"
-ALIVE = {RUNNING, STARTING, BACKOFF, "STOPPING"}
+RUNNING, BACKOFF, FATAL = "RUNNING", "BACKOFF", "FATAL"
+ALIVE = {RUNNING, BACKOFF, "STARTING", "STOPPING"}
 SUPERVISOR_START_S = 15.0
 POLL_S = 0.05
 LOG_BYTES_MAX = "10MB"
@@ -96,7 +97,7 @@ class Supervisor:
             return
         self.instance.socket.unlink(missing_ok=True)
         configuration = str(self.instance.home / "supervisord.conf")
-        subprocess.run(  # noqa: S603
+        subprocess.run(
             [sys.executable, "-m", "supervisor.supervisord", "-c", configuration],
             env=base_environment(self.instance, caller),
             check=True,
@@ -149,15 +150,15 @@ class Supervisor:
         for name in {*added, *changed} - alive:
             self._call("addProcessGroup", name)
 
-    def _call(self, method: str, *arguments: object) -> object:  # type: ignore[explicit-any]
+    def _call(self, method: str, *arguments: object) -> Any:
         transport = SupervisorTransport(None, None, serverurl=f"unix://{self.instance.socket}")
         with xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport) as server:
             return getattr(server.supervisor, method)(*arguments)
 
 
-def _state(known: Mapping[str, object]) -> State:
-    since = int(str(known["now"])) - int(str(known["start"]))
-    return State(str(known["name"]), str(known["statename"]), int(str(known["pid"])), since, str(known["spawnerr"]))
+def _state(known: Mapping[str, Any]) -> State:
+    since = known["now"] - known["start"]
+    return State(known["name"], known["statename"], known["pid"], since, known["spawnerr"])
 
 
 def _configuration(instance: Instance, programs: Iterable[Program]) -> str:
@@ -191,9 +192,9 @@ def _literal(value: str) -> str:
     return value.replace("%", "%%")
 
 
-def sweep(instance: Instance) -> list[int]:
-    """Kill what is left of the instance although its supervisor is gone; returns the process ids."""
-    mark = f"VAJ_STACK_HOME={instance.home}".encode()
+def sweep(home: Path) -> list[int]:
+    """Kill what is left of an instance although its supervisor is gone; returns the process ids."""
+    mark = f"VAJ_STACK_HOME={home}".encode()
     left = [pid for pid in _process_ids() if pid != os.getpid() and mark in _environment_of(pid)]
     for pid in left:
         with contextlib.suppress(ProcessLookupError):

@@ -1,0 +1,176 @@
+"""Run the checks and every test against servers of their own; one line at the end says how it went."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+from scripts.stack import REPOSITORY, Stack, StackError
+
+END_TO_END = Path("tests-e2e")
+NO_TESTS = 5  # pytest's exit code for an empty collection
+PASSED = {0, NO_TESTS}
+
+
+@dataclass
+class Tally:
+    """What all runs together came to."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    broken: list[str] = field(default_factory=list)
+
+    def add(self, report: Path, name: str, exit_code: int) -> None:
+        """Count one pytest run; one that ended badly without a failed test is broken."""
+        failed_before = self.failed
+        if report.exists():
+            for suite in ElementTree.parse(report).getroot().iter("testsuite"):  # noqa: S314  # our own file
+                bad = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+                skipped = int(suite.get("skipped", 0))
+                self.failed += bad
+                self.skipped += skipped
+                self.passed += int(suite.get("tests", 0)) - bad - skipped
+        if exit_code not in PASSED and self.failed == failed_before:
+            self.broken.append(name)
+
+    def succeeded(self) -> bool:
+        """Whether tests ran and all of them passed."""
+        return self.passed > 0 and not self.failed and not self.broken
+
+    def line(self) -> str:
+        """The last line of a run."""
+        parts = [f"{self.passed} passed", f"{self.failed} failed"]
+        if self.skipped:
+            parts.append(f"{self.skipped} skipped")
+        return ", ".join([*parts, *(f"{name} broken" for name in self.broken)])
+
+
+class Suite:
+    """One run of `scripts/test` in an instance of its own."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        # Settings of the caller's own instance have no say in how tests run.
+        self.environment = {name: value for name, value in environment.items() if not name.startswith("VAJ_")}
+        self.stack = Stack(REPOSITORY / ".local/test", caller=self.environment)
+        self.reports = REPOSITORY / ".local/test-reports"
+        self.tally = Tally()
+
+    def everything(self) -> None:
+        """The checks, each member's tests on bare servers, then the journeys through the whole stack."""
+        self._check()
+        for folder in all_folders():
+            self.run(folder.parent.as_posix(), [folder], [])
+        self.whole_stack()
+        self.run(END_TO_END.name, [END_TO_END], [])
+
+    def selected(self, paths: Sequence[Path], options: Sequence[str]) -> None:
+        """Only the tests named, with pytest's own options."""
+        bare = [path for path in paths if END_TO_END not in (path, *path.parents)]
+        journeys = [path for path in paths if path not in bare]
+        for path in bare:
+            self.run(path.as_posix(), [tests_of(path)], options)
+        if journeys:
+            self.whole_stack()
+            self.run(END_TO_END.name, journeys, options)
+
+    def servers(self) -> None:
+        """Fresh PostgreSQL, RabbitMQ and Redis."""
+        say("servers for tests")
+        self.stack.down()
+        shutil.rmtree(self.stack.home, ignore_errors=True)
+        self.stack.up(infrastructure_only=True)
+
+    def whole_stack(self) -> None:
+        """Every service and the gateway, with a broker that has forgotten what the tests before left in it."""
+        say("whole stack for journeys")
+        self.stack.down()
+        shutil.rmtree(self.stack.home / "rabbitmq" / "data", ignore_errors=True)
+        self.stack.up()
+
+    def run(self, name: str, paths: Iterable[Path], options: Sequence[str]) -> None:
+        """One pytest process."""
+        say(name)
+        report = self.reports / f"{name.replace('/', '-')}.xml"
+        report.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "pytest", f"--junitxml={report}", *map(str, paths), *options]
+        done = subprocess.run(command, env=self._told(), cwd=REPOSITORY, check=False)
+        self.tally.add(report, name, done.returncode)
+
+    def _check(self) -> None:
+        say("scripts/check")
+        done = subprocess.run(["scripts/check"], env=self.environment, cwd=REPOSITORY, check=False)
+        if done.returncode != 0:
+            self.tally.broken.append("scripts/check")
+
+    def _told(self) -> dict[str, str]:
+        settings = self.stack.settings
+        return self.environment | {
+            "PYTHONPATH": str(REPOSITORY),
+            "VAJ_TEST_DATABASE_ADMIN_URL": settings["VAJ_DATABASE_ADMIN_URL"],
+            "VAJ_TEST_BROKER_URL": settings["VAJ_BROKER_URL"],
+            "VAJ_TEST_REDIS_URL": settings["VAJ_REDIS_URL"],
+            "VAJ_E2E_HOME": str(self.stack.home),
+        }
+
+
+def all_folders() -> list[Path]:
+    """Every `tests` folder outside the journeys, lowest layer first."""
+    first = [Path("contracts"), Path("services/chassis")]
+    services = sorted(path.relative_to(REPOSITORY) for path in (REPOSITORY / "services").glob("*/"))
+    owners = [*first, *(path for path in services if path not in first), Path("gateway"), Path("scripts")]
+    return [owner / "tests" for owner in owners if any((REPOSITORY / owner / "tests").glob("test_*.py"))]
+
+
+def tests_of(path: Path) -> Path:
+    """The tests a path means: its `tests` folder when it has one."""
+    return path / "tests" if (REPOSITORY / path / "tests").is_dir() else path
+
+
+def say(text: str) -> None:
+    """Announce a step."""
+    print(f"\n=== {text}", flush=True)
+
+
+def split(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """The paths in front, and everything else for pytest."""
+    paths = 0
+    while paths < len(arguments) and (REPOSITORY / arguments[paths].split("::")[0]).exists():
+        paths += 1
+    return [Path(one) for one in arguments[:paths]], list(arguments[paths:])
+
+
+def main() -> int:
+    """0 when tests ran and all passed."""
+    paths, options = split(sys.argv[1:])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    suite = Suite(os.environ)
+    suite.reports.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    try:
+        suite.servers()
+        if paths or options:
+            suite.selected(paths or all_folders(), options)
+        else:
+            suite.everything()
+    except StackError as error:
+        print(f"{error}\n{error.log_tail()}", flush=True)
+        suite.tally.broken.append(f"stack ({error.part})")
+    except KeyboardInterrupt:
+        suite.tally.broken.append("interrupted")
+    finally:
+        suite.stack.down()
+    print(f"\n{suite.tally.line()}   ({time.monotonic() - began:.0f} s)", flush=True)
+    return 0 if suite.tally.succeeded() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
