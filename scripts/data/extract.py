@@ -24,7 +24,7 @@ STATE = "RS"
 # "Under control" is no need any more; vehicles and rescue are no goods; letters without meaning are no name.
 PRIORITIES_WANTED = {"urgent", "needing", "remaining"}
 SUPPLY_CATEGORIES_LEFT_OUT = {"Veículos de Resgate e Transporte"}
-NO_GOODS = re.compile(r"não estão|qwdpok|gasolina|gás \d|centro assistencial", re.IGNORECASE)
+NO_GOODS = re.compile(r"não estão|qwdpok|gasolina|gás \d|centro assistencial|não precisa", re.IGNORECASE)
 NEEDS_PER_SHELTER_MAX = 16
 PRODUCTS_PER_CLASS = {"alimentos": 480, "cosmeticos": 120, "matlimpeza": 120}
 # Of cosmetics and cleaning materials those that a shelter asks for: no lipstick and no incense.

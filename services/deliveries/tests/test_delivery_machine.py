@@ -72,13 +72,13 @@ class DeliveryMachine(RuleBasedStateMachine):
     @rule(line_id=LINES)
     def grant(self, line_id: LineId) -> None:
         """Batches granted a hold, perhaps again."""
-        self.attempt(lambda: self.delivery.grant_hold(line_id))
+        self.attempt(lambda: self.delivery.grant_hold(line_id, now=self.now))
 
     @rule()
     def open_up(self) -> None:
         """Every hold was granted at once."""
         for line_id in list(self.delivery.lines):
-            self.attempt(lambda line_id=line_id: self.delivery.grant_hold(line_id))  # type: ignore[misc]
+            self.attempt(lambda line_id=line_id: self.delivery.grant_hold(line_id, now=self.now))  # type: ignore[misc]
 
     @rule(line_id=LINES, really=st.integers(0, 9))
     def reject(self, line_id: LineId, really: int) -> None:
@@ -216,6 +216,7 @@ def planned_line(n: int, quantity: int) -> PlannedLine:
         batch_id=BatchId(UUID(int=n)),
         provider_id=ORGANIZATION,
         pickup_place_id=PLACE,
+        product_name="Arroz",
         category="dry",
         storage=Storage.AMBIENT,
         unit="unit",

@@ -50,6 +50,7 @@ def a_line(line_id: LineId = RICE, batch_id: BatchId = RICE_BATCH, **changes: An
     told: dict[str, Any] = {
         "provider_id": PROVIDER,
         "pickup_place_id": KITCHEN,
+        "product_name": "Marmita",
         "category": "prepared",
         "storage": Storage.AMBIENT,
         "unit": "portion",
@@ -76,7 +77,7 @@ def an_open(*lines: PlannedLine, **changes: Any) -> Delivery:
     """Every hold granted."""
     delivery = a_planned(*lines, **changes)
     for line_id in list(delivery.lines):
-        delivery.grant_hold(line_id)
+        delivery.grant_hold(line_id, now=NOW)
     return delivery
 
 
@@ -125,10 +126,10 @@ def test_a_delivery_opens_with_its_last_hold() -> None:
     """It stays planned until every line is granted; a repeated grant records nothing."""
     delivery = a_planned()
 
-    delivery.grant_hold(RICE)
-    delivery.grant_hold(RICE)
+    delivery.grant_hold(RICE, now=NOW)
+    delivery.grant_hold(RICE, now=NOW)
     still = delivery.status
-    delivery.grant_hold(BEANS)
+    delivery.grant_hold(BEANS, now=NOW)
 
     assert (still, delivery.status) == (Status.PLANNED, Status.OPEN)
     assert recorded(delivery) == ["DeliveryPlanned", "HoldGranted", "HoldGranted", "DeliveryOpened"]
@@ -139,7 +140,7 @@ def test_a_rejected_hold_cancels_the_delivery() -> None:
     delivery = a_planned()
 
     delivery.reject_hold(RICE, reason="insufficient")
-    delivery.grant_hold(BEANS)
+    delivery.grant_hold(BEANS, now=NOW)
 
     assert delivery.status is Status.CANCELLED
     assert delivery.ended_reason == "hold-rejected: insufficient"
@@ -606,7 +607,7 @@ def test_five_wrong_codes_lock_for_ten_minutes() -> None:
 def test_an_unknown_line_is_not_found() -> None:
     """An answer about a line the delivery does not have is an error, not a guess."""
     with pytest.raises(NotFound):
-        a_planned().grant_hold(LineId(UUID(int=99)))
+        a_planned().grant_hold(LineId(UUID(int=99)), now=NOW)
 
 
 def test_every_event_survives_json() -> None:
@@ -626,3 +627,33 @@ def test_every_event_survives_json() -> None:
 
     assert read == delivery.pending
     assert Delivery.fold(DELIVERY, read) == delivery
+
+
+def test_a_claim_keeps_its_volunteer_busy_until_the_last_window_ends() -> None:
+    """From the pickup window's beginning to the drop-off window's end, at least an hour; nothing once it is over."""
+    pickup = Window(from_at=NOW, to_at=NOW + timedelta(hours=2))
+    dropoff = Window(from_at=NOW, to_at=NOW + timedelta(hours=3))
+    delivery = an_open(pickup_window=pickup, dropoff_window=dropoff)
+    assert delivery.busy is None
+
+    claim(delivery)
+    assert delivery.busy == Window(from_at=NOW, to_at=NOW + timedelta(hours=3))
+    assert an_open().span_of_claim(NOW) == Window(from_at=NOW, to_at=NOW + timedelta(hours=1))
+
+    delivery.release(reason="ill")
+    assert delivery.busy is None
+
+
+def test_whoever_was_to_receive_stays_a_party() -> None:
+    """After a reroute the first receiver still sees what became of the goods."""
+    delivery = a_refused()
+    delivery.reroute(organization_id=SCHOOL, place_id=HALL, accepts=None, now=NOW)
+
+    assert delivery.party_ids == [PROVIDER, SCHOOL, SHELTER]
+
+
+def test_only_what_is_counted_in_grams_has_a_weight() -> None:
+    """Portions and units weigh nothing that is known."""
+    delivery = a_planned(a_line(unit="g", quantity=4_000), a_line(BEANS, BEANS_BATCH, unit="unit", quantity=7))
+
+    assert delivery.weight_g == 4_000

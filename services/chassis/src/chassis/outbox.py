@@ -19,7 +19,7 @@ from chassis.telemetry import EVENTS_PUBLISHED, OUTBOX_BLOCKED, current_context,
 
 PARTITIONS = 64
 LEASE_S = 15
-RENEW_S = 5
+RENEW_S = 5.0
 WINDOW = 500  # messages in flight at once
 POLL_S_MIN, POLL_S_MAX = 0.02, 0.5
 BLOCKED_RETRY_S = 2.0  # a refused aggregate is tried again after this long
@@ -126,6 +126,7 @@ class Relay:
         self._owner = owner
         self._parts: list[int] = []
         self._renew_at = 0.0
+        self.renew_s = RENEW_S
         self._blocked: dict[UUID, float] = {}
         self._wake = asyncio.Event()
         database.listen(HINT, self._wake.set)
@@ -178,7 +179,7 @@ class Relay:
             rows = await tx.fetch(_LEASE, self._owner, PARTITIONS, LEASE_S)
             self._parts = sorted(row["part"] for row in rows)
             tx.write(_RELEASE_SURPLUS, self._owner, self._parts)
-        self._renew_at = time.monotonic() + RENEW_S
+        self._renew_at = time.monotonic() + self.renew_s
 
     async def _send(self, row: Row) -> bool:
         message = Outgoing(

@@ -66,13 +66,7 @@ class Cursors:
 class Paging:
     """The page asked for: `limit`, and `position` (None at the start); `page()` shapes the answer."""
 
-    def __init__(
-        self,
-        request: Request,
-        response: Response,
-        limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = LIMIT_DEFAULT,
-        cursor: Annotated[str | None, Query(max_length=CURSOR_CHARS_MAX)] = None,
-    ) -> None:
+    def __init__(self, request: Request, response: Response, limit: int, cursor: str | None) -> None:
         self._request = request
         self._response = response
         self._cursors: Cursors = request.app.state.runtime.cursors
@@ -90,4 +84,13 @@ class Paging:
         return Page(items=items[: self.limit], next_cursor=cursor)
 
 
-PageAsked = Annotated[Paging, Depends()]
+async def _paging(
+    request: Request,
+    response: Response,
+    limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = LIMIT_DEFAULT,
+    cursor: Annotated[str | None, Query(max_length=CURSOR_CHARS_MAX)] = None,
+) -> Paging:
+    return Paging(request, response, limit, cursor)
+
+
+PageAsked = Annotated[Paging, Depends(_paging)]

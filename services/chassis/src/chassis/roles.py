@@ -38,7 +38,7 @@ def http_role(name: str, app: ASGIApp, *, host: str, port: int) -> Role:
     async def run() -> None:
         config = uvicorn.Config(
             app, host=host, port=port, loop="uvloop", http="httptools", ws="none", lifespan="off", access_log=False,
-            log_config=None, server_header=False, timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=STOP_TIMEOUT_S - 2,
+            log_config=None, server_header=False, proxy_headers=False, timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=STOP_TIMEOUT_S - 2,
         )  # fmt: skip
         server = _Server(config)
         serving = asyncio.ensure_future(server.serve())

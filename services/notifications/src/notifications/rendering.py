@@ -12,7 +12,6 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +25,8 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
 
+from notifications.domain import Kind
+
 LocaleName = Literal["pt-BR", "en"]
 
 LOCALES: tuple[LocaleName, ...] = ("pt-BR", "en")
@@ -35,6 +36,7 @@ SHORT_CHARS_MAX = 240  # what a phone shows of a push
 VALUE_CHARS_MAX = 500
 GOODS_SHOWN_MAX = 10
 URL_CHARS_MAX = 2048
+BLOCKS = ("subject", "title", "short", "body")  # what every template has
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _SPACE = re.compile(r"\s+")
@@ -42,27 +44,6 @@ _URL = re.compile(r"https?://[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+", re.ASCII)
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _JOINERS = frozenset({"\u200c", "\u200d"})  # part of honest words and emoji
 _LARGER_UNITS = {"g": "kg", "ml": "l"}
-
-
-class Kind(StrEnum):
-    """What people are told about; the name of the template."""
-
-    BATCH_READY = "batch_ready"
-    HOLD_REJECTED = "hold_rejected"
-    DELIVERY_OPENED = "delivery_opened"
-    DELIVERY_CLAIMED = "delivery_claimed"
-    DELIVERY_PICKED_UP = "delivery_picked_up"
-    DELIVERY_COMPLETED = "delivery_completed"
-    DELIVERY_CANCELLED = "delivery_cancelled"
-    DELIVERY_EXPIRED = "delivery_expired"
-    DELIVERY_REFUSED = "delivery_refused"
-    REQUEST_FULFILLED = "request_fulfilled"
-    RESERVATION_MADE = "reservation_made"
-    BATCH_RECALLED = "batch_recalled"
-    ORGANIZATION_VERIFIED = "organization_verified"
-
-
-CRITICAL_KINDS = frozenset({Kind.BATCH_RECALLED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +60,12 @@ def _shape(*required: str, optional: Sequence[str] = ()) -> _Shape:
 
 _SHAPES: Mapping[Kind, _Shape] = {
     Kind.BATCH_READY: _shape("batch_id", "items", "pickup_from", "pickup_to", optional=["use_by_at"]),
+    Kind.BATCH_EXPIRED: _shape("batch_id", "items"),
+    Kind.BATCH_RECALLED: _shape("batch_id", "items", "severity", "reason"),
     Kind.HOLD_REJECTED: _shape("delivery_id", "items", "reason", optional=["batch_id"]),
     Kind.DELIVERY_OPENED: _shape("delivery_id", "items"),
     Kind.DELIVERY_CLAIMED: _shape("delivery_id", "items"),
+    Kind.CLAIM_RELEASED: _shape("delivery_id", "items", optional=["reason"]),
     Kind.DELIVERY_PICKED_UP: _shape("delivery_id", "items"),
     Kind.DELIVERY_COMPLETED: _shape("delivery_id", "items"),
     Kind.DELIVERY_CANCELLED: _shape("delivery_id", "items", optional=["reason"]),
@@ -89,9 +73,20 @@ _SHAPES: Mapping[Kind, _Shape] = {
     Kind.DELIVERY_REFUSED: _shape("delivery_id", "items", optional=["reason"]),
     Kind.REQUEST_FULFILLED: _shape("request_id", "items"),
     Kind.RESERVATION_MADE: _shape("request_id", "reservation_id", "items", "mode"),
-    Kind.BATCH_RECALLED: _shape("batch_id", "items", "severity", "reason"),
+    Kind.RESERVATION_RECEIVED: _shape("request_id", "reservation_id", "items"),
+    Kind.RESERVATION_CANCELLED: _shape("request_id", "reservation_id", "items"),
+    Kind.RESERVATION_EXPIRED: _shape("request_id", "reservation_id", "items"),
     Kind.ORGANIZATION_VERIFIED: _shape("organization_id"),
+    Kind.ORGANIZATION_SUSPENDED: _shape("organization_id"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """A notification as the inbox shows it, in one language."""
+
+    title: str
+    body: str
 
 
 class ContextMismatch(ValueError):
@@ -142,9 +137,20 @@ def render(
     )
 
 
-def is_critical(kind: Kind | str) -> bool:
-    """Whether it passes quiet hours and throttles."""
-    return Kind(kind) in CRITICAL_KINDS
+def brief(kind: Kind | str, locale: str, context: Mapping[str, Any]) -> Brief:
+    """What the inbox shows; raises ContextMismatch when the context does not fit the kind."""
+    name = locale_of(locale)
+    plain, _ = _environments()
+    blocks = _blocks(plain, kind, name, _values(Kind(kind), name, context), only=("title", "short"))
+    return Brief(_cut(blocks["title"], SUBJECT_CHARS_MAX), _cut(blocks["short"], SHORT_CHARS_MAX))
+
+
+def unsubscribe_page(locale: str, *, done: bool) -> str:
+    """The page behind the link in a mail: it asks, for a look at a link must change nothing; or it confirms."""
+    name = locale_of(locale)
+    _, escaped = _environments()
+    words = _words(name)["unsubscribe_page"]
+    return escaped.get_template("unsubscribe.html.jinja").render(locale=name, words=words, done=done)
 
 
 def locale_of(wanted: str) -> LocaleName:
@@ -248,11 +254,16 @@ def _cut(text: str, chars_max: int) -> str:
 
 
 def _blocks(
-    environment: ImmutableSandboxedEnvironment, kind: Kind | str, locale: LocaleName, values: Mapping[str, Any]
+    environment: ImmutableSandboxedEnvironment,
+    kind: Kind | str,
+    locale: LocaleName,
+    values: Mapping[str, Any],
+    *,
+    only: Sequence[str] = BLOCKS,
 ) -> dict[str, str]:
     template = environment.get_template(f"{locale}/{Kind(kind)}.jinja")
     context = template.new_context(dict(values))
-    return {name: "".join(block(context)) for name, block in template.blocks.items()}
+    return {name: "".join(template.blocks[name](context)) for name in only}
 
 
 def _laid_out(
@@ -273,6 +284,12 @@ def _moment_filter(context: Context, moment: datetime | str) -> str:
 @pass_context
 def _word_filter(context: Context, key: str, group: str) -> str:
     return _word(context["words"], group, key)
+
+
+@pass_context
+def _reason_filter(context: Context, reason: str) -> str:
+    """A person's reason is theirs; the few that services give are words of ours."""
+    return str(context["words"]["reason"].get(reason, reason))
 
 
 def _word(words: Mapping[str, Any], group: str, key: str) -> str:
@@ -297,7 +314,7 @@ def _environment(*, autoescape: bool) -> ImmutableSandboxedEnvironment:
         keep_trailing_newline=True,
         auto_reload=False,
     )
-    environment.filters |= {"moment": _moment_filter, "word": _word_filter}
+    environment.filters |= {"moment": _moment_filter, "word": _word_filter, "reason": _reason_filter}
     return environment
 
 

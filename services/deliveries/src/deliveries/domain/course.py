@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from chassis.kernel import Aggregate
+from chassis.kernel import Aggregate, InvalidTransition
 
 from deliveries.domain import facts
 from deliveries.domain.terms import (
     ALLOWED,
+    CLAIM_SPAN_MIN,
     NO_ORGANIZATION,
     NO_PLACE,
     TERMINAL,
@@ -48,10 +49,12 @@ class Course(Aggregate):
     claimed_at: datetime | None = None
     confirm_by: datetime | None = None
     secret_version: int = 0
+    opened_at: datetime | None = None
     picked_up_at: datetime | None = None
     ended_at: datetime | None = None
     spoiled: dict[BatchId, Spoilage] = field(default_factory=dict)
     no_shows: list[NoShow] = field(default_factory=list)
+    former_receiver_ids: list[OrganizationId] = field(default_factory=list)
     ended_reason: str | None = None
 
     @property
@@ -68,6 +71,26 @@ class Course(Aggregate):
     def provider_ids(self) -> list[OrganizationId]:
         """The organizations that give, each once."""
         return sorted({line.provider_id for line in self.lines.values()})
+
+    @property
+    def party_ids(self) -> list[OrganizationId]:
+        """Every organization concerned, each once: who gives, who receives, and who was to receive before."""
+        return list(dict.fromkeys([*self.provider_ids, self.receiving_organization_id, *self.former_receiver_ids]))
+
+    @property
+    def weight_g(self) -> int:
+        """What is known of the weight: the lines counted in grams."""
+        return sum(line.planned for line in self.lines.values() if line.unit == "g")
+
+    @property
+    def carrying(self) -> bool:
+        """A volunteer has promised to carry it, or does."""
+        return self.status in (Status.CLAIMED, Status.IN_TRANSIT, Status.REROUTING)
+
+    @property
+    def busy(self) -> Window | None:
+        """When it keeps its volunteer busy; None while it has none, and afterwards."""
+        return self.span_of_claim(self.claimed_at) if self.carrying and self.claimed_at is not None else None
 
     @property
     def use_by_at(self) -> datetime | None:
@@ -88,6 +111,18 @@ class Course(Aggregate):
     def totals(self) -> tuple[LineTotals, ...]:
         """Every line as events tell it."""
         return tuple(totals_of(line) for line in self.lines.values())
+
+    def span_of_claim(self, claimed_at: datetime) -> Window:
+        """When a claim made then keeps its volunteer busy: from the pickup window's beginning to the last window's end."""
+        from_at = self.pickup_window.from_at if self.pickup_window else claimed_at
+        last = self.dropoff_window or self.pickup_window
+        ends = [from_at + CLAIM_SPAN_MIN, claimed_at + CLAIM_SPAN_MIN, *([last.to_at] if last else [])]
+        return Window(from_at=from_at, to_at=max(ends))
+
+    def require(self, command: str) -> None:
+        """Refuse a command that does not exist in the present state."""
+        if command not in self.allowed:
+            raise InvalidTransition(status=self.status, allowed=self.allowed)
 
     def expires_at(self, *, min_handling: timedelta) -> datetime | None:
         """When `expire` ends it: an open one while there still is handling time, a claimed one at its use-by time."""
@@ -114,6 +149,7 @@ class Course(Aggregate):
                 line_id=line.line_id,
                 batch_id=line.batch_id,
                 provider_id=line.provider_id,
+                product_name=line.product_name,
                 category=line.category,
                 storage=line.storage,
                 unit=line.unit,
@@ -127,8 +163,8 @@ class Course(Aggregate):
     def _on_HoldRejected(self, event: facts.HoldRejected) -> None:  # noqa: N802
         self.lines[event.line_id] = replace(self.lines[event.line_id], hold=HoldState.REJECTED)
 
-    def _on_DeliveryOpened(self, _event: facts.DeliveryOpened) -> None:  # noqa: N802
-        self.status = Status.OPEN
+    def _on_DeliveryOpened(self, event: facts.DeliveryOpened) -> None:  # noqa: N802
+        self.status, self.opened_at = Status.OPEN, event.opened_at
 
     def _on_DeliveryClaimed(self, event: facts.DeliveryClaimed) -> None:  # noqa: N802
         self.status, self.volunteer_id = Status.CLAIMED, event.volunteer_id
@@ -168,6 +204,8 @@ class Course(Aggregate):
 
     def _on_DeliveryRerouted(self, event: facts.DeliveryRerouted) -> None:  # noqa: N802
         self.status = Status.IN_TRANSIT
+        if self.receiving_organization_id not in self.former_receiver_ids:
+            self.former_receiver_ids.append(self.receiving_organization_id)
         self.receiving_organization_id = event.receiving_organization_id
         self.receiving_place_id = event.receiving_place_id
         self.secret_version += 1

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Self
 
-from chassis.kernel import Invalid, InvalidTransition
+from chassis.kernel import Invalid
 
 from deliveries.domain import facts, guards, refusals
 from deliveries.domain.course import Course, totals_of
@@ -78,13 +78,13 @@ class Delivery(Course):
 
     # -- answers of batches --------------------------------------------------------------------------------------------
 
-    def grant_hold(self, line_id: LineId) -> None:
+    def grant_hold(self, line_id: LineId, *, now: datetime) -> None:
         """A line's goods are set aside; the last one opens the delivery. Late or repeated: nothing."""
         if not self._awaits_hold(line_id):
             return
         self.record(facts.HoldGranted(line_id=line_id))
         if all(line.hold is HoldState.GRANTED for line in self.lines.values()):
-            self.record(facts.DeliveryOpened())
+            self.record(facts.DeliveryOpened(opened_at=now))
 
     def reject_hold(self, line_id: LineId, *, reason: str) -> None:
         """A line's goods are not to be had: the delivery is cancelled. Late or repeated: nothing."""
@@ -120,7 +120,7 @@ class Delivery(Course):
         daily_cap: int,
     ) -> None:
         """Give an open delivery to a volunteer; the others find it claimed."""
-        self._require("claim")
+        self.require("claim")
         guards.require_claimable(
             active=active,
             vehicle_fits=vehicle_fits,
@@ -134,7 +134,7 @@ class Delivery(Course):
 
     def reassign(self, volunteer_id: UserId, *, reason: str, now: datetime) -> None:
         """A coordinator gives the delivery to somebody; it counts as confirmed."""
-        self._require("reassign")
+        self.require("reassign")
         if volunteer_id == self.volunteer_id:
             return
         if self.volunteer_id is not None:
@@ -209,7 +209,7 @@ class Delivery(Course):
         reason: str = "rejected",
     ) -> None:
         """The receiver takes or rejects everything in hand: all taken completes, anything rejected goes elsewhere."""
-        self._require("dropoff")
+        self.require("dropoff")
         guards.require_dropped(self.lines, dropped)
         taken = [self.lines[line_id] for line_id, drop in dropped.items() if drop.delivered > 0]
         guards.require_unexpired(taken, now=now)
@@ -222,7 +222,7 @@ class Delivery(Course):
 
     def refuse(self, *, reason: str, now: datetime) -> None:
         """The receiver takes nothing of what is in hand."""
-        self._require("refuse")
+        self.require("refuse")
         totals = tuple(totals_of(replace(line, rejected=line.rejected + line.in_hand)) for line in self.lines.values())
         self.record(facts.DropoffRefused(lines=totals, reason=reason, refused_at=now))
 
@@ -230,7 +230,7 @@ class Delivery(Course):
         self, *, organization_id: OrganizationId, place_id: PlaceId, accepts: Collection[str] | None, now: datetime
     ) -> None:
         """Carry what is in hand to another place that takes it; nothing expired or recalled goes on."""
-        self._require("reroute")
+        self.require("reroute")
         carried = [line for line in self.lines.values() if line.in_hand]
         guards.require_unexpired(carried, now=now)
         self._require_unspoiled(carried)
@@ -241,7 +241,7 @@ class Delivery(Course):
 
     def return_(self, *, now: datetime, usable: bool = True, override_reason: str | None = None) -> None:
         """The provider takes back everything in hand."""
-        self._require("return")
+        self.require("return")
         totals = tuple(totals_of(replace(line, returned=line.returned + line.in_hand)) for line in self.lines.values())
         self.record(
             facts.DeliveryReturned(lines=totals, usable=usable, override_reason=override_reason, returned_at=now)
@@ -250,7 +250,7 @@ class Delivery(Course):
 
     def discard(self, *, reason: str, now: datetime) -> None:
         """Throw away everything in hand."""
-        self._require("discard")
+        self.require("discard")
         totals = tuple(
             totals_of(replace(line, discarded=line.discarded + line.in_hand)) for line in self.lines.values()
         )
@@ -258,7 +258,7 @@ class Delivery(Course):
 
     def lose(self, lost: Mapping[LineId, int], *, reason: str, now: datetime) -> None:
         """Some of what is in hand is gone; when nothing is left, the delivery ends."""
-        self._require("lost")
+        self.require("lost")
         guards.require_losable(self.lines, lost)
         lines = [replace(line, lost=line.lost + lost.get(line.line_id, 0)) for line in self.lines.values()]
         self.record(facts.DeliveryGoodsLost(lines=tuple(totals_of(line) for line in lines), reason=reason))
@@ -269,7 +269,7 @@ class Delivery(Course):
 
     def cancel(self, *, reason: str) -> None:
         """It will not happen; possible until the pickup."""
-        self._require("cancel")
+        self.require("cancel")
         self._cancel(reason)
 
     def fail(self, *, reason: str) -> None:
@@ -285,13 +285,9 @@ class Delivery(Course):
 
     # -- rules ---------------------------------------------------------------------------------------------------------
 
-    def _require(self, command: str) -> None:
-        if command not in self.allowed:
-            raise InvalidTransition(status=self.status, allowed=self.allowed)
-
     def _claimant(self, command: str) -> UserId:
         """The volunteer of a claimed delivery; in any other state the command is refused."""
-        self._require(command)
+        self.require(command)
         if self.volunteer_id is None:
             raise Invalid("a claimed delivery has a volunteer")
         return self.volunteer_id

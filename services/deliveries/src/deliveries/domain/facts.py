@@ -56,6 +56,8 @@ class HoldRejected:
 class DeliveryOpened:
     """Every hold is granted; a volunteer may claim."""
 
+    opened_at: datetime
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryClaimed:

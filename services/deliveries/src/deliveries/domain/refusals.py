@@ -5,6 +5,12 @@ from __future__ import annotations
 from chassis.kernel import Conflict, Forbidden, Locked, NotFound
 
 
+class DeliveryNotFound(NotFound):
+    """No such delivery, or not for this caller."""
+
+    slug = "delivery-not-found"
+
+
 class CategoryNotAccepted(Conflict):
     """The receiving place does not take this category."""
 
@@ -15,6 +21,12 @@ class SeveralPickupPlaces(Conflict):
     """The batches of one delivery stand in different places."""
 
     slug = "several-pickup-places"
+
+
+class PickupWindowsApart(Conflict):
+    """No moment suits all batches: their pickup windows do not meet."""
+
+    slug = "pickup-windows-apart"
 
 
 class MixedStorage(Conflict):

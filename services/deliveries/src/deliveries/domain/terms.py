@@ -22,6 +22,7 @@ NO_PLACE = PlaceId(NIL)
 LINES_MAX = 50  # what one vehicle carries and one person counts at a door
 CONFIRM_AHEAD = timedelta(hours=2)  # a claim made earlier than this before the pickup has to be confirmed
 CONFIRM_UNTIL = timedelta(minutes=60)  # before the pickup
+CLAIM_SPAN_MIN = timedelta(hours=1)  # a claim keeps its volunteer busy at least this long
 
 
 class Status(StrEnum):
@@ -114,6 +115,7 @@ class PlannedLine:
     batch_id: BatchId
     provider_id: OrganizationId
     pickup_place_id: PlaceId
+    product_name: str
     category: str
     storage: Storage
     unit: str
@@ -128,6 +130,7 @@ class Line:
     line_id: LineId
     batch_id: BatchId
     provider_id: OrganizationId
+    product_name: str
     category: str
     storage: Storage
     unit: str

@@ -1,0 +1,8 @@
+"""`python -m analytics api|worker|all|migrate`."""
+
+from chassis.app import main
+
+from analytics.main import build
+
+if __name__ == "__main__":
+    main(build)

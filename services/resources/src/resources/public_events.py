@@ -1,0 +1,76 @@
+"""What a request's own events tell the other services."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chassis.outbox import Announcement
+from contracts.envelope import Event
+from contracts.events import resources as public
+
+from resources.domain import (
+    OrganizationId,
+    ReservationId,
+    ResourceRequest,
+    ResourceRequestDeliveryReceived,
+)
+
+UNNAMED_CATEGORY = "other"  # a line that names only a product
+
+
+def announce(request: ResourceRequest, event: Any) -> Announcement:
+    """The public event of a domain event: the request as the command left it, and what only this event knows."""
+    kind: type[Event] = getattr(public, type(event).__name__)
+    reservation_id: ReservationId | None = getattr(event, "reservation_id", None)
+    return Announcement(
+        kind.model_validate(_snapshot(request) | _specifics(request, event)),
+        organization_id=request.organization_id,
+        parties=_donors(request, reservation_id),
+    )
+
+
+def _donors(request: ResourceRequest, reservation_id: ReservationId | None) -> tuple[OrganizationId, ...]:
+    if reservation_id is not None:
+        return (request.reservations[reservation_id].organization_id,)
+    return tuple(each.organization_id for each in request.reservations.values() if each.active)
+
+
+def _snapshot(request: ResourceRequest) -> dict[str, Any]:
+    return {
+        "request_id": request.id,
+        "organization_id": request.organization_id,
+        "place_id": request.place_id,
+        "status": request.status.value,
+        "urgency": request.urgency.value,
+        "needed_by_at": request.needed_by_at,
+        "lines": [
+            {
+                "line_id": line.line_id,
+                "category": line.category or UNNAMED_CATEGORY,
+                "gtin": line.gtin,
+                "unit": line.unit,
+                "needed": line.needed,
+                "reserved": line.reserved,
+                "received": line.received,
+            }
+            for line in request.lines.values()
+        ],
+    }
+
+
+def _specifics(request: ResourceRequest, event: Any) -> dict[str, Any]:
+    if isinstance(event, ResourceRequestDeliveryReceived):
+        return {"delivery_id": event.delivery_id, "received_lines": _lines(event.quantities)}
+    if not hasattr(event, "reservation_id"):
+        return {}
+    reservation = request.reservations[event.reservation_id]
+    return {
+        "reservation_id": event.reservation_id,
+        "donor_organization_id": reservation.organization_id,
+        "mode": reservation.mode.value,
+        "reserved_lines": _lines(reservation.quantities),
+    }
+
+
+def _lines(quantities: dict[Any, int]) -> list[dict[str, Any]]:
+    return [{"line_id": line_id, "quantity": quantity} for line_id, quantity in quantities.items()]
