@@ -30,10 +30,12 @@ _ENQUEUE = """INSERT INTO outbox (part, order_key, message_id, exchange, routing
 SELECT $1, $2, m, $3, k, '{}'::jsonb, b, $7
 FROM unnest($4::uuid[], $5::text[], $6::bytea[]) WITH ORDINALITY AS x(m, k, b, n) ORDER BY n"""
 
+_PRESENT = """INSERT INTO outbox_relays (owner, until) VALUES ($1, now() + make_interval(secs => $2))
+ON CONFLICT (owner) DO UPDATE SET until = excluded.until"""
+_FORGET = "DELETE FROM outbox_relays WHERE until < now()"
 _LEASE = """WITH wanted AS (
-    SELECT part FROM outbox_leases WHERE owner = $1 OR until < now()
-    ORDER BY (owner = $1 AND until >= now()) DESC, part
-    LIMIT greatest(1, ceil($2::numeric / (1 + (SELECT count(DISTINCT owner) FROM outbox_leases WHERE owner <> $1 AND until >= now()))))
+    SELECT part FROM outbox_leases WHERE owner = $1 OR until < now() ORDER BY (owner = $1 AND until >= now()) DESC, part
+    LIMIT (SELECT ceil($2::numeric / greatest(1, count(*))) FROM outbox_relays WHERE until >= now())
     FOR UPDATE SKIP LOCKED)
 UPDATE outbox_leases l SET owner = $1, until = now() + make_interval(secs => $3),
     fence = CASE WHEN l.owner = $1 THEN l.fence ELSE l.fence + 1 END
@@ -176,9 +178,11 @@ class Relay:
         if time.monotonic() < self._renew_at:
             return
         async with self._database.transaction() as tx:
+            await tx.fetch(_PRESENT, self._owner, LEASE_S)
             rows = await tx.fetch(_LEASE, self._owner, PARTITIONS, LEASE_S)
             self._parts = sorted(row["part"] for row in rows)
             tx.write(_RELEASE_SURPLUS, self._owner, self._parts)
+            tx.write(_FORGET)
         self._renew_at = time.monotonic() + self.renew_s
 
     async def _send(self, row: Row) -> bool:
@@ -211,6 +215,7 @@ class Relay:
     async def _give_back(self) -> None:
         try:
             async with self._database.command() as tx:
-                tx.write("UPDATE outbox_leases SET until = now() - interval '1 second' WHERE owner = $1", self._owner)
+                tx.write(_RELEASE_SURPLUS, self._owner, [])
+                tx.write("DELETE FROM outbox_relays WHERE owner = $1", self._owner)
         except Exception as error:  # the leases run out by themselves
             log.warning("outbox.leases_kept", error=repr(error))

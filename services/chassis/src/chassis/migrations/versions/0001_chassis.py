@@ -21,6 +21,7 @@ STATEMENTS = (
        WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000)""",
     """CREATE TABLE outbox_leases (
         part int PRIMARY KEY, owner uuid NOT NULL, fence bigint NOT NULL, until timestamptz NOT NULL)""",
+    "CREATE TABLE outbox_relays (owner uuid PRIMARY KEY, until timestamptz NOT NULL)",
     """INSERT INTO outbox_leases SELECT part, '00000000-0000-0000-0000-000000000000', 0, '-infinity'
        FROM generate_series(0, 63) AS part""",
     """CREATE TABLE inbox (
