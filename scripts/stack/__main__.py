@@ -28,7 +28,7 @@ def announce(part: str, seconds: float, detail: str) -> None:
     console.print(f"[green]ready[/] {part:<14} {seconds:5.1f} s   {detail}")
 
 
-def up(stack: Stack, *, infrastructure_only: bool, containers: bool) -> int:
+def up(stack: Stack, *, infrastructure_only: bool, services: Sequence[str] | None, containers: bool) -> int:
     """Start what is not running; 0 when everything is ready."""
     if containers:
         console.print("containers are not available yet: they come with the deployment; scripts/up runs natively")
@@ -36,7 +36,7 @@ def up(stack: Stack, *, infrastructure_only: bool, containers: bool) -> int:
     ran_before = bool(stack.states())
     began = time.monotonic()
     try:
-        stack.up(infrastructure_only=infrastructure_only)
+        stack.up(infrastructure_only=infrastructure_only, services=services)
     except PortBusy as error:
         console.print(f"[red]up:[/] {error}")
         return FAILED
@@ -132,6 +132,7 @@ def _arguments() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     start = commands.add_parser("up", help="start the stack and return when it is ready")
     start.add_argument("--infrastructure", action="store_true", help="PostgreSQL, RabbitMQ and Redis only")
+    start.add_argument("--services", type=lambda given: given.split(","), help="only these, separated by commas")
     start.add_argument("--containers", action="store_true", help="run in containers instead of natively")
     commands.add_parser("down", help="stop everything")
     commands.add_parser("status", help="show every part")
@@ -146,7 +147,12 @@ def main() -> int:
     given = _arguments()
     stack = Stack(announce=announce)
     if given.command == "up":
-        return up(stack, infrastructure_only=given.infrastructure, containers=given.containers)
+        return up(
+            stack,
+            infrastructure_only=given.infrastructure,
+            services=given.services,
+            containers=given.containers,
+        )
     if given.command == "down":
         return down(stack)
     if given.command == "status":

@@ -83,21 +83,21 @@ class Stack:
         wanted = [programs[name] for name in (names or programs)]
         return all(one.name in states and states[one.name].state == RUNNING and one.ready() for one in wanted)
 
-    def up(self, *, infrastructure_only: bool = False) -> None:
-        """Start what is not running and return when all of it is ready.
+    def up(self, *, infrastructure_only: bool = False, services: Sequence[str] | None = None) -> None:
+        """Start what is not running and return when all of it is ready; `services` limits it to some of them.
 
         Raises StackError naming the part that failed, PortBusy when the public port is taken.
         """
         with self._alone():
-            services = () if infrastructure_only else existing_services()
-            wanted = (*INFRASTRUCTURE, *(() if infrastructure_only else (*EDGE, *services)))
+            chosen = () if infrastructure_only else existing_services(services)
+            wanted = (*INFRASTRUCTURE, *(() if infrastructure_only else (*EDGE, *chosen)))
             if self.is_up(wanted):
                 return
             instance = self._prepare()
             programs = all_programs(instance, self.caller)
             supervisor = Supervisor(instance)
             supervisor.start(programs.values(), self.caller)
-            self._start(instance, supervisor, programs, wanted, services)
+            self._start(instance, supervisor, programs, wanted, chosen)
 
     def down(self) -> list[int]:
         """Stop everything in order; returns the ids of processes that had to be swept up."""

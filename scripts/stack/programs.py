@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,9 +35,9 @@ def exists(service: str) -> bool:
     return (REPOSITORY / "services" / service / "src" / service / "__main__.py").exists()
 
 
-def existing_services() -> tuple[str, ...]:
-    """The services that can be run, in the order they start."""
-    return tuple(service for service in SERVICES if exists(service))
+def existing_services(wanted: Collection[str] | None = None) -> tuple[str, ...]:
+    """The services that can be run (and are wanted), in the order they start."""
+    return tuple(service for service in SERVICES if exists(service) and (wanted is None or service in wanted))
 
 
 def all_programs(instance: Instance, caller: Mapping[str, str]) -> dict[str, Program]:
