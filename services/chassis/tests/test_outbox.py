@@ -34,7 +34,9 @@ async def _empty(database: Database) -> None:
     await eventually(check, timeout_s=20)
 
 
-async def test_the_relay_keeps_each_aggregates_order_and_leaves_nothing(database: Database, publisher: Publisher, heard: Tap) -> None:
+async def test_the_relay_keeps_each_aggregates_order_and_leaves_nothing(
+    database: Database, publisher: Publisher, heard: Tap
+) -> None:
     """Fifty aggregates with four versions each: all arrive, each in its own order, and the outbox is empty."""
     subjects = [new_id() for _ in range(50)]
     for version in (1, 2, 3, 4):
@@ -52,7 +54,7 @@ async def test_the_relay_keeps_each_aggregates_order_and_leaves_nothing(database
 async def test_a_rollback_sends_nothing(database: Database, publisher: Publisher, heard: Tap) -> None:
     """A transaction that fails after its outbox row was written leaves no message."""
     subject, marker = new_id(), new_id()
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012 - the block is the transaction
         async with database.transaction() as tx:
             tx.write("INSERT INTO access_users (user_id) VALUES ($1)", subject)
             await tx.flush()
@@ -70,9 +72,7 @@ async def test_a_dead_relays_work_is_taken_over(database: Database, publisher: P
     """A relay that died holding every lease keeps nobody waiting longer than its lease."""
     subject = new_id()
     async with database.command() as tx:
-        tx.write(
-            "UPDATE outbox_leases SET owner = $1, until = now() + interval '1 second' WHERE true", new_id()
-        )
+        tx.write("UPDATE outbox_leases SET owner = $1, until = now() + interval '1 second' WHERE true", new_id())
     await announce(database, subject, 1)
     relay = Relay(database, publisher, owner=new_id())
     relay.renew_s = 0.2
@@ -108,7 +108,9 @@ async def test_two_relays_share_the_partitions_and_send_everything_once(
     assert all(len(heard.of(EndpointTest, s)) == 1 for s in subjects)
 
 
-async def test_a_refused_message_blocks_its_aggregate_only(database: Database, publisher: Publisher, heard: Tap) -> None:
+async def test_a_refused_message_blocks_its_aggregate_only(
+    database: Database, publisher: Publisher, heard: Tap
+) -> None:
     """An unroutable message stays, its successor waits behind it, the others pass; once routable both go, in order."""
     stuck, free = _in_one_partition()
     await announce(database, stuck, 1, 2)

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -15,6 +16,19 @@ from chassis.telemetry import log
 
 STOP_TIMEOUT_S = 10  # each role gets this long to finish what is under way
 KEEP_ALIVE_S = 120  # longer than the gateway keeps idle connections, else it meets closed ones
+
+
+_SERVER: dict[str, Any] = {
+    "loop": "uvloop",
+    "http": "httptools",
+    "ws": "none",
+    "lifespan": "off",
+    "access_log": False,  # the edge has it
+    "log_config": None,
+    "server_header": False,
+    "proxy_headers": False,
+    "timeout_keep_alive": KEEP_ALIVE_S,
+}
 
 
 @dataclass(frozen=True)
@@ -36,10 +50,7 @@ def http_role(name: str, app: ASGIApp, *, host: str, port: int) -> Role:
     """Serve an ASGI app; on the way out, finish the requests under way."""
 
     async def run() -> None:
-        config = uvicorn.Config(
-            app, host=host, port=port, loop="uvloop", http="httptools", ws="none", lifespan="off", access_log=False,
-            log_config=None, server_header=False, proxy_headers=False, timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=STOP_TIMEOUT_S - 2,
-        )  # fmt: skip
+        config = uvicorn.Config(app, host=host, port=port, timeout_graceful_shutdown=STOP_TIMEOUT_S - 2, **_SERVER)
         server = _Server(config)
         serving = asyncio.ensure_future(server.serve())
         try:
