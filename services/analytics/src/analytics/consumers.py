@@ -6,6 +6,7 @@ from typing import Any
 
 from chassis.consumer import Consumer, Handler
 from chassis.database import Transaction
+from contracts.envelope import Event
 from contracts.events import batches, deliveries
 from contracts.registry import Received, event_types
 
@@ -14,7 +15,7 @@ from analytics.domain import Carried, NeedLine, Occurrence
 
 UNHEARD = ("webhooks",)  # its events go to one endpoint only and never travel on the bus
 
-_BATCH_MILESTONES = {
+_BATCH_MILESTONES: dict[type[Event], str] = {
     batches.BatchCreated: "created",
     batches.BatchReady: "ready",
     batches.BatchClosed: "closed",
@@ -22,7 +23,7 @@ _BATCH_MILESTONES = {
     batches.BatchExpired: "expired",
     batches.BatchRecalled: "recalled",
 }
-_DELIVERY_MILESTONES = {
+_DELIVERY_MILESTONES: dict[type[Event], str] = {
     deliveries.DeliveryPlanned: "planned",
     deliveries.DeliveryOpened: "opened",
     deliveries.DeliveryClaimed: "claimed",

@@ -120,7 +120,9 @@ class Period:
         if first is None:
             first = max(DAY_MIN, last - timedelta(days=PERIOD_DAYS - 1))
         if not DAY_MIN <= first <= last <= DAY_MAX:
-            raise PeriodInvalid(f"from may not be after to, and both lie in {DAY_MIN} to {DAY_MAX}", pointer="query:from")
+            raise PeriodInvalid(
+                f"from may not be after to, and both lie in {DAY_MIN} to {DAY_MAX}", pointer="query:from"
+            )
         if (last - first).days >= PERIOD_DAYS_MAX:
             raise PeriodTooLong(f"at most {PERIOD_DAYS_MAX} days", pointer="query:from")
         return cls(first, last)

@@ -12,7 +12,7 @@ def build() -> Service:
     """The service, from its environment."""
     return Service(
         name="analytics",
-        settings=Settings(),  # type: ignore[call-arg]  # from the environment
+        settings=Settings(),
         routers=[api.router],
         consumers=[consumers.EVENTS],
     )
