@@ -23,10 +23,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from notifications.channels import Channel, OutgoingMessage, Permanent, Sent, Transient
+from notifications.channels import OutgoingMessage, Permanent, Sent, Transient
 from notifications.channels.email import EmailChannel, SmtpServer
-from notifications.channels.inapp import InAppChannel
-from notifications.rendering import Kind, Rendered, render
+from notifications.domain import Kind
+from notifications.rendering import Rendered, render
 
 MESSAGE_ID = UUID("018f4d3e-0000-7000-8000-000000000001")
 SENDER = "VouAjudar <avisos@vouajudar.example>"
@@ -373,12 +373,3 @@ def test_the_password_does_not_show() -> None:
     """Printing the server's settings keeps the secret."""
     assert "hunter2" not in repr(SmtpServer.parse("smtp://robot:hunter2@mail.example:587"))
     assert SmtpServer.parse("smtps://mail.example") == SmtpServer("mail.example", 465, uses_tls=True)
-
-
-@pytest.mark.asyncio
-async def test_the_inbox_takes_everything() -> None:
-    """What is stored is delivered."""
-    channels: list[Channel] = [InAppChannel(), EmailChannel("smtp://127.0.0.1", sender=SENDER)]
-
-    assert [channel.name for channel in channels] == ["in_app", "email"]
-    assert await channels[0].send(message()) == Sent(str(MESSAGE_ID))

@@ -10,17 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from notifications import rendering
+from notifications.domain import Kind
 from notifications.rendering import (
     LOCALES,
     ContextMismatch,
-    Kind,
     LocaleName,
+    brief,
     format_moment,
     format_quantity,
-    is_critical,
     locale_of,
     one_line,
     render,
+    unsubscribe_page,
 )
 
 NOON = datetime(2024, 5, 6, 15, 0, tzinfo=UTC)
@@ -41,7 +42,13 @@ SPECIFIC: dict[Kind, dict[str, Any]] = {
     Kind.REQUEST_FULFILLED: {"request_id": "r", "items": [MEALS]},
     Kind.RESERVATION_MADE: {"request_id": "r", "reservation_id": "s", "items": [MEALS], "mode": "donor_delivers"},
     Kind.BATCH_RECALLED: {"batch_id": "b", "items": [RICE], "severity": "critical", "reason": "mofo"},
+    Kind.BATCH_EXPIRED: {"batch_id": "b", "items": [RICE]},
+    Kind.CLAIM_RELEASED: {"delivery_id": "d", "items": [RICE], "reason": "chuva"},
+    Kind.RESERVATION_RECEIVED: {"request_id": "r", "reservation_id": "s", "items": [MEALS]},
+    Kind.RESERVATION_CANCELLED: {"request_id": "r", "reservation_id": "s", "items": [MEALS]},
+    Kind.RESERVATION_EXPIRED: {"request_id": "r", "reservation_id": "s", "items": [MEALS]},
     Kind.ORGANIZATION_VERIFIED: {"organization_id": "o"},
+    Kind.ORGANIZATION_SUSPENDED: {"organization_id": "o"},
 }
 
 
@@ -104,7 +111,9 @@ def test_a_hostile_product_name_stays_a_name(kind: Kind, locale: LocaleName) -> 
     assert "\u202e" not in rendered.text + rendered.html
 
 
-@pytest.mark.parametrize("kind", [Kind.DELIVERY_CANCELLED, Kind.DELIVERY_REFUSED, Kind.BATCH_RECALLED])
+@pytest.mark.parametrize(
+    "kind", [Kind.DELIVERY_CANCELLED, Kind.DELIVERY_REFUSED, Kind.CLAIM_RELEASED, Kind.BATCH_RECALLED]
+)
 def test_a_hostile_reason_stays_a_reason(kind: Kind) -> None:
     """What a person typed as reason is escaped like everything else."""
     rendered = render(kind, "en", context_of(kind, reason=HOSTILE))
@@ -157,7 +166,7 @@ def test_each_required_key_is_required(kind: Kind) -> None:
     for key in SPECIFIC[kind]:
         context = context_of(kind)
         del context[key]
-        if kind in {Kind.DELIVERY_CANCELLED, Kind.DELIVERY_REFUSED} and key == "reason":
+        if kind in {Kind.DELIVERY_CANCELLED, Kind.DELIVERY_REFUSED, Kind.CLAIM_RELEASED} and key == "reason":
             render(kind, "en", context)
             continue
         with pytest.raises(ContextMismatch):
@@ -232,9 +241,35 @@ def test_only_web_links_are_written(url: str) -> None:
         render(Kind.ORGANIZATION_VERIFIED, "en", {"organization_id": "o"}, link=url)
 
 
-def test_only_a_recall_is_critical() -> None:
-    """Exactly the recall passes quiet hours by its kind."""
-    assert [kind for kind in Kind if is_critical(kind)] == [Kind.BATCH_RECALLED]
+@pytest.mark.parametrize("locale", LOCALES)
+@pytest.mark.parametrize("kind", Kind)
+def test_the_inbox_shows_the_same_words(kind: Kind, locale: LocaleName) -> None:
+    """Title and short text of the inbox are those of the whole notification."""
+    whole = render(kind, locale, context_of(kind))
+
+    assert brief(kind, locale, context_of(kind)) == rendering.Brief(whole.title, whole.body_short)
+
+
+@pytest.mark.parametrize(
+    ("told", "portuguese", "english"),
+    [
+        ("no-show", "a pessoa voluntária não apareceu", "the volunteer did not come"),
+        ("O carro não pegou.", "O carro não pegou.", "O carro não pegou."),
+    ],
+)
+def test_reasons_of_services_are_words_and_those_of_people_stay(told: str, portuguese: str, english: str) -> None:
+    """A code of ours is translated; what a person typed is shown as it is."""
+    context = context_of(Kind.CLAIM_RELEASED, reason=told)
+
+    assert f"Motivo informado: {portuguese}" in render(Kind.CLAIM_RELEASED, "pt-BR", context).text
+    assert f"Reason given: {english}" in render(Kind.CLAIM_RELEASED, "en", context).text
+
+
+def test_the_unsubscribe_page_asks_before_it_confirms() -> None:
+    """A look at the link shows a button and nothing done; afterwards there is no button."""
+    assert '<form method="post">' in unsubscribe_page("pt-BR", done=False)
+    assert "<form" not in unsubscribe_page("en", done=True)
+    assert '<html lang="en">' in unsubscribe_page("en-GB", done=True)
 
 
 def test_one_line_keeps_words_and_drops_what_is_invisible() -> None:

@@ -134,6 +134,15 @@ class Fact:
         return now - self.happened_at < DIRECTORY_LAG_MAX
 
 
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """Who has a part in a delivery, as its newest event said."""
+
+    provider_ids: tuple[UUID, ...]
+    receiver_id: UUID
+    volunteer_id: UUID | None
+
+
 class DirectoryBehind(Conflict):
     """Something the event needs (an organization, its members, a delivery) has not arrived here yet."""
 
@@ -201,6 +210,15 @@ class Preferences:
     locale: str | None = None
     quiet_hours: QuietHours | None = None
 
+    @classmethod
+    def stored(
+        cls, *, email: bool, locale: str | None, quiet_from: time | None, quiet_to: time | None, quiet_tz: str | None
+    ) -> Preferences:
+        """From columns, the last three of which are all there or none."""
+        if quiet_from is None or quiet_to is None or quiet_tz is None:
+            return cls(email=email, locale=locale)
+        return cls(email=email, locale=locale, quiet_hours=QuietHours(quiet_from, quiet_to, quiet_tz))
+
 
 class Status(StrEnum):
     """Where a message is; every one but `queued` and `deferred` is an end, except that what was sent may be read."""
@@ -245,7 +263,7 @@ class Mail:
         if self.address is None:
             return Outcome(Status.FAILED, failure="no-address")
         if not self.preferences.email:
-            return Outcome(Status.SUPPRESSED, failure="unsubscribed")
+            return Outcome(Status.SUPPRESSED, failure="not-wanted")
         if self.attempt > ATTEMPTS_MAX:  # each attempt ended without a word: the process died every time
             return Outcome(Status.FAILED, failure="interrupted")
         quiet = self.preferences.quiet_hours
@@ -262,6 +280,28 @@ class Mail:
 # An outage of a night is survived: together about 15 h, inside the day that a message lives.
 RETRY_DELAYS = tuple(timedelta(seconds=s) for s in (5, 60, 300, 1_800, 7_200, 14_400, 28_800))
 ATTEMPTS_MAX = len(RETRY_DELAYS) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """Where and how a person is reached, as identity tells it."""
+
+    email: str = field(repr=False)
+    locale: str
+    display_name: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class WantedContact:
+    """Somebody whose address has to be asked for; `attempt` counts from 1 and is the lease's fence."""
+
+    user_id: UUID
+    attempt: int
+
+    @property
+    def retry_delay_s(self) -> float:
+        """From 1 s doubling to 5 min, for as long as it takes: without an address nothing can be sent."""
+        return float(min(2 ** min(self.attempt - 1, 10), 300))
 
 
 # ---------------------------------------------------------------- unsubscribing

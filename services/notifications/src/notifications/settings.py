@@ -16,4 +16,6 @@ class Settings(ServiceSettings):
     )
     identity_internal_url: AnyHttpUrl = Field(description="internal address of identity, asked for people's contacts")
     internal_token: SecretStr = Field(min_length=16, description="bearer token of routes between services")
-    message_lifetime_h: int = Field(default=24, ge=1, le=168, description="an e-mail not sent by then expires, in hours")
+    message_lifetime_h: int = Field(
+        default=24, ge=1, le=168, description="an e-mail not sent by then expires, in hours"
+    )

@@ -1,0 +1,8 @@
+"""`python -m notifications api|worker|all|migrate`."""
+
+from chassis.app import main
+
+from notifications.main import build
+
+if __name__ == "__main__":
+    main(build)

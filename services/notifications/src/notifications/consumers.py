@@ -1,0 +1,213 @@
+"""What other services' facts mean for people: who has which part in them, and what the text is filled with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from chassis.consumer import Consumer, Handler, NotYet
+from chassis.database import Transaction
+from contracts.envelope import Event
+from contracts.events import batches, deliveries, identity, resources
+from contracts.registry import Received
+
+from notifications import usecases
+from notifications.domain import TELLINGS, DirectoryBehind, Fact, Followed, Party
+
+BATCH_EVENTS: tuple[type[Event], ...] = (batches.BatchExpired, batches.BatchRecalled, batches.BatchHoldRejected)
+DELIVERY_EVENTS: tuple[type[Event], ...] = (
+    deliveries.DeliveryPlanned, deliveries.DeliveryOpened, deliveries.DeliveryClaimed, deliveries.ClaimReleased,
+    deliveries.PickupConfirmed, deliveries.DropoffRefused, deliveries.DeliveryRerouted, deliveries.DeliveryCompleted,
+    deliveries.DeliveryReturned, deliveries.DeliveryDiscarded, deliveries.DeliveryFailed, deliveries.DeliveryCancelled,
+    deliveries.DeliveryExpired,
+)  # fmt: skip
+RESOURCE_EVENTS: tuple[type[Event], ...] = (
+    resources.ResourceRequestFulfilled, resources.ReservationMade, resources.ReservationReceived,
+    resources.ReservationCancelled, resources.ReservationExpired,
+)  # fmt: skip
+IDENTITY_EVENTS: tuple[type[Event], ...] = (identity.OrganizationVerified, identity.OrganizationSuspended)
+
+
+def events(*, message_lifetime: timedelta) -> Consumer:
+    """The consumer that tells people; a message not sent within its lifetime expires."""
+
+    async def batch(tx: Transaction, received: Received) -> None:
+        event: Any = received.event
+        fact = _fact(
+            received,
+            parties={Party.PROVIDER: [event.organization_id]},
+            place_id=event.place_id,
+            context={"batch_id": event.batch_id, "items": [_batch_item(event)]},
+        )
+        if isinstance(event, batches.BatchHoldRejected):
+            await usecases.tell_of_hold(tx, fact, event.delivery_id, lifetime=message_lifetime, now=_now())
+        elif isinstance(event, batches.BatchRecalled):
+            await usecases.tell_holders(tx, fact, event.batch_id, lifetime=message_lifetime, now=_now())
+        else:
+            await usecases.tell(tx, fact, lifetime=message_lifetime, now=_now())
+
+    async def delivery(tx: Transaction, received: Received) -> None:
+        event: Any = received.event
+        _follow(tx, received)
+        if type(event).__name__ in TELLINGS:
+            fact = _fact(
+                received,
+                parties=_delivery_parties(event),
+                place_id=event.pickup_place_id if _is_about_pickup(event) else event.receiving_place_id,
+                context={"delivery_id": event.delivery_id, "items": _delivery_items(event)},
+            )
+            await usecases.tell(tx, fact, lifetime=message_lifetime, now=_now())
+
+    async def request(tx: Transaction, received: Received) -> None:
+        event: Any = received.event
+        fact = _fact(
+            received,
+            parties={Party.RECEIVER: [event.organization_id], Party.DONOR: _donors(event)},
+            place_id=event.place_id,
+            context={"request_id": event.request_id, "items": _request_items(event)},
+        )
+        await usecases.tell(tx, fact, lifetime=message_lifetime, now=_now())
+
+    async def organization(tx: Transaction, received: Received) -> None:
+        event: Any = received.event
+        parties = {Party.ORGANIZATION: [event.organization_id]}
+        fact = _fact(received, parties=parties, place_id=None, context={"organization_id": event.organization_id})
+        await usecases.tell(tx, fact, lifetime=message_lifetime, now=_now())
+
+    handlers: dict[type[Event], Handler] = {
+        **dict.fromkeys(BATCH_EVENTS, _waiting(batch)),
+        **dict.fromkeys(DELIVERY_EVENTS, _waiting(delivery)),
+        **dict.fromkeys(RESOURCE_EVENTS, _waiting(request)),
+        **dict.fromkeys(IDENTITY_EVENTS, _waiting(organization)),
+    }
+    return Consumer("events", handlers)
+
+
+async def _register(tx: Transaction, received: Received) -> None:
+    event: Any = received.event
+    usecases.register_person(tx, event.user_id, locale=event.locale)
+
+
+PEOPLE = Consumer("people", {identity.UserRegistered: _register})
+
+
+def _waiting(handler: Handler) -> Handler:
+    """An event that overtook what it needs waits in the retry ladder."""
+
+    async def handle(tx: Transaction, received: Received) -> None:
+        try:
+            await handler(tx, received)
+        except DirectoryBehind as error:
+            raise NotYet(str(error)) from error
+
+    return handle
+
+
+def _fact(
+    received: Received, *, parties: Mapping[Party, Sequence[UUID]], place_id: UUID | None, context: dict[str, Any]
+) -> Fact:
+    envelope, event = received.envelope, received.event
+    specifics = {name: getattr(event, name) for name in _SPECIFICS.get(type(event).__name__, ())}
+    return Fact(
+        event_id=envelope.id,
+        name=type(event).__name__,
+        type=envelope.type,
+        subject=envelope.subject,
+        version=envelope.aggregateversion,
+        happened_at=envelope.time,
+        parties=parties,
+        place_id=place_id,
+        context=context | specifics,
+        actor_id=_actor(envelope.actorid),
+    )
+
+
+# What a text says besides what all events of an aggregate have in common.
+_SPECIFICS: Mapping[str, tuple[str, ...]] = {
+    "BatchRecalled": ("severity", "reason"),
+    "BatchHoldRejected": ("delivery_id", "reason"),
+    "ClaimReleased": ("reason",),
+    "DropoffRefused": ("reason",),
+    "DeliveryCancelled": ("reason",),
+    "ReservationMade": ("reservation_id", "mode"),
+    "ReservationReceived": ("reservation_id",),
+    "ReservationCancelled": ("reservation_id",),
+    "ReservationExpired": ("reservation_id",),
+}
+
+
+def _actor(actor_id: str | None) -> UUID | None:
+    try:
+        return None if actor_id is None else UUID(actor_id)
+    except ValueError:
+        return None
+
+
+def _follow(tx: Transaction, received: Received) -> None:
+    event: Any = received.event
+    usecases.follow_delivery(
+        tx,
+        event.delivery_id,
+        version=received.envelope.aggregateversion,
+        status=event.status,
+        delivery=Followed(tuple(event.provider_organization_ids), event.receiving_organization_id, event.volunteer_id),
+        batch_ids=[line.batch_id for line in event.lines],
+    )
+
+
+def _delivery_parties(event: Any) -> dict[Party, list[UUID]]:
+    volunteer_id = event.volunteer_id or getattr(event, "previous_volunteer_id", None)
+    return {
+        Party.PROVIDER: event.provider_organization_ids,
+        Party.RECEIVER: [event.receiving_organization_id],
+        Party.VOLUNTEER: [] if volunteer_id is None else [volunteer_id],
+    }
+
+
+def _is_about_pickup(event: Any) -> bool:
+    return isinstance(event, deliveries.DeliveryClaimed | deliveries.ClaimReleased | deliveries.PickupConfirmed)
+
+
+def _batch_item(event: Any) -> dict[str, Any]:
+    quantity = event.quantity if isinstance(event, batches.BatchHoldRejected) else event.quantities.total
+    return {"quantity": quantity, "unit": event.unit, "product_name": event.product_name}
+
+
+def _delivery_items(event: Any) -> list[dict[str, Any]]:
+    """What this step was about; what was planned when that is nothing."""
+    lines = [(line, _moved(event, line)) for line in event.lines]
+    shown = [(line, quantity) for line, quantity in lines if quantity] or [(line, line.planned) for line in event.lines]
+    return [{"quantity": quantity, "unit": line.unit, "product_name": line.product_name} for line, quantity in shown]
+
+
+def _moved(event: Any, line: Any) -> int:
+    match event:
+        case deliveries.PickupConfirmed():
+            quantity = line.picked
+        case deliveries.DropoffRefused():
+            quantity = line.picked - line.delivered - line.returned - line.discarded - line.lost
+        case deliveries.DeliveryCompleted():
+            quantity = line.delivered
+        case _:
+            quantity = line.planned
+    return max(0, int(quantity))
+
+
+def _donors(event: Any) -> list[UUID]:
+    donor_id = getattr(event, "donor_organization_id", None)
+    return [] if donor_id is None else [donor_id]
+
+
+def _request_items(event: Any) -> list[dict[str, Any]]:
+    lines = {line.line_id: line for line in event.lines}
+    if isinstance(event, resources.ResourceRequestFulfilled):
+        amounts = [(line, line.needed) for line in event.lines]
+    else:
+        amounts = [(lines[part.line_id], part.quantity) for part in event.reserved_lines]
+    return [{"quantity": quantity, "unit": line.unit, "category": line.category} for line, quantity in amounts]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
