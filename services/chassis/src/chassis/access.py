@@ -187,6 +187,12 @@ class Directory:
         self._ttl_s = ttl_s
         self._cache: OrderedDict[object, tuple[float, Any]] = OrderedDict()
 
+    def within(self, tx: Transaction) -> Directory:
+        """The same directory and cache, read through `tx`: a command that holds locks must not wait for a connection."""
+        same = Directory(lambda: tx, ttl_s=self._ttl_s)
+        same._cache = self._cache
+        return same
+
     async def by_key(self, key_sha256: str) -> Principal | None:
         """The principal of an active, unexpired key."""
         found: tuple[Principal, datetime | None] | None = await self._cached(key_sha256, self._load_key)

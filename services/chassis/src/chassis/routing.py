@@ -165,7 +165,7 @@ async def _runtime(request: Request) -> Runtime:
 
 async def _directory(request: Request) -> Directory:
     directory: Directory = request.app.state.runtime.directory
-    return directory
+    return directory.within(request.state.tx)
 
 
 def require(scope: str | None = None) -> Any:
