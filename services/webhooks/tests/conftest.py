@@ -1,8 +1,78 @@
-"""Makes `receiver.py` importable for the tests beside it: with `--import-mode=importlib` a folder is no import path."""
+"""The service under test, and `receiver.py` made importable: with `--import-mode=importlib` a folder is no import path."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+import pytest_asyncio
+from chassis.testing import Callers, service_environment
+from chassis.testing.callers import Caller
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+pytest_plugins = ["chassis.testing.plugin"]
+
+
+@pytest.fixture(scope="session")
+def service_name() -> str:
+    """Which service these tests are of."""
+    return "webhooks"
+
+
+@pytest.fixture(scope="session")
+def environment(database_url: str, broker_url: str, redis_url: str) -> dict[str, str]:
+    """Loopback opened for the receivers, and three quick retries instead of three days."""
+    return service_environment(
+        database_url,
+        broker_url,
+        redis_url,
+        VAJ_WEBHOOKS_ALLOWED_NETWORKS="127.0.0.0/8",
+        VAJ_WEBHOOKS_RETRY_SCHEDULE_S="0.3,0.3,0.3",
+    )
+
+
+class Tenant:
+    """An organization with a manager and a partner's key."""
+
+    organization_id: UUID
+    manager: Caller
+    partner: Caller
+
+
+@pytest.fixture(scope="session")
+def new_tenant(callers: Callers) -> Callable[[], Awaitable[Tenant]]:
+    """Makes organizations that nobody else in the tests knows."""
+
+    async def make() -> Tenant:
+        tenant = Tenant()
+        tenant.organization_id = await callers.organization()
+        tenant.manager = await callers.person(member_of=tenant.organization_id)
+        tenant.partner = await callers.partner(tenant.organization_id)
+        return tenant
+
+    return make
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def tenant(new_tenant: Callable[[], Awaitable[Tenant]]) -> Tenant:
+    """An organization of this test alone."""
+    return await new_tenant()
+
+
+@pytest.fixture
+def endpoint_at(client: httpx.AsyncClient, tenant: Tenant) -> Callable[..., Awaitable[dict[str, Any]]]:
+    """Registers an endpoint of the tenant's at a URL."""
+
+    async def register(url: str, **settings: Any) -> dict[str, Any]:
+        answer = await client.post("/v1/webhook-endpoints", json={"url": url, **settings}, headers=tenant.partner.headers)
+        assert answer.status_code == 201, answer.text
+        body: dict[str, Any] = answer.json()
+        return body
+
+    return register

@@ -193,6 +193,19 @@ class Sender:
         return socket.socket(family, kind, protocol)
 
 
+async def resolve(url: str, allowed_networks: Sequence[Network], lookup: Lookup) -> CheckedUrl:
+    """The URL in normal form when every address it leads to now may be sent to; raises UrlNotAllowed otherwise."""
+    target = check_url(url, allowed_networks)
+    if target.address is None:
+        try:
+            async with asyncio.timeout(DNS_TIMEOUT_S):
+                answers = await lookup(target.host, target.port)
+        except (TimeoutError, OSError, UnicodeError) as error:
+            raise UrlNotAllowed("the host cannot be resolved") from error
+        check_addresses(answers, allowed_networks, scheme=target.scheme)
+    return target
+
+
 class SystemLookup:
     """Names resolved by the system in threads of its own, one look-up per name at a time."""
 

@@ -1,0 +1,39 @@
+"""Which facts partners may hear of, and the one that webhooks itself sends them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from chassis.outbox import Announcement, envelope_bytes
+from contracts.envelope import Event
+from contracts.events.webhooks import EndpointTest
+from contracts.registry import event_types
+
+from webhooks.domain import Endpoint
+
+# Facts about people and credentials; only the services themselves need them.
+_INTERNAL = frozenset({("identity", "user"), ("identity", "api_key"), ("identity", "signing_key")})
+
+TEST_TYPE = EndpointTest.type_name()
+
+
+@cache
+def partner_facing() -> dict[str, type[Event]]:
+    """Every type that an endpoint can receive, by name."""
+    return {
+        name: kind for name, kind in sorted(event_types().items()) if (kind.producer, kind.aggregate) not in _INTERNAL
+    }
+
+
+def announce(_: Endpoint, __: Any) -> Announcement | None:
+    """Nothing: what happens to an endpoint concerns its owner alone, who reads it from the API."""
+    return None
+
+
+def endpoint_test(endpoint: Endpoint, event_id: UUID, now: datetime) -> bytes:
+    """The envelope of a test event for this endpoint."""
+    event = EndpointTest(endpoint_id=endpoint.id)
+    return envelope_bytes(Announcement(event, endpoint.organization_id), endpoint.id, event_id, endpoint.version, now)

@@ -1,0 +1,194 @@
+"""What owners do with their endpoints. Callers' rights are checked here, once: whoever may not see one gets a 404."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, TypedDict
+from uuid import UUID
+
+from chassis.access import Principal
+from chassis.database import Transaction
+from chassis.idempotency import Vault
+from chassis.kernel import Invalid, Stale, new_id
+from chassis.telemetry import current_context
+
+from webhooks import queries, repository
+from webhooks.domain import (
+    Endpoint,
+    EndpointId,
+    EndpointNotFound,
+    EndpointSettings,
+    EndpointStatus,
+    EventFilter,
+    MessageStatus,
+    NotYourOrganization,
+    OrganizationId,
+    OrganizationNotFound,
+    TooManyEndpoints,
+)
+from webhooks.public_events import TEST_TYPE, endpoint_test, partner_facing
+from webhooks.repository import ENDPOINTS, Listener, StoredEvent
+from webhooks.signing import format_secret
+from webhooks.usecases.messages import MESSAGES_HINT
+
+ENDPOINTS_HINT = "webhook-endpoints"  # an endpoint may be sent to again
+ENDPOINTS_MAX = 200  # of one organization; each is looked at for every event that concerns it
+KEY_BYTES = 32
+
+CheckUrl = Callable[[str], Awaitable[str]]
+"""Gives a URL in normal form, or raises `UrlNotAllowed`."""
+
+
+class NewEndpoint(TypedDict):
+    """What a partner says of a new endpoint."""
+
+    url: str
+    event_types: Sequence[str]
+    description: str
+    rate_per_s: int | None
+    ordered: bool
+    timeout_s: int
+
+
+class Change(TypedDict, total=False):
+    """The settings to change; what is absent stays."""
+
+    url: str
+    event_types: Sequence[str]
+    description: str
+    rate_per_s: int | None
+    ordered: bool
+    timeout_s: int
+
+
+async def create(
+    tx: Transaction, principal: Principal, vault: Vault, check_url: CheckUrl, *,
+    organization_id: UUID | None, endpoint: NewEndpoint, now: datetime,
+) -> tuple[Endpoint, str]:  # fmt: skip
+    """A new active endpoint and its secret in clear, which nobody is ever told again."""
+    owner = _owner(principal, organization_id)
+    settings = await _settings(EndpointSettings(url=""), Change(**endpoint), check_url)
+    if await queries.endpoints_counted(tx, owner) >= ENDPOINTS_MAX:
+        raise TooManyEndpoints(f"at most {ENDPOINTS_MAX} endpoints")
+    secret, sealed = _new_secret(vault)
+    created = Endpoint.create(
+        EndpointId(new_id()), organization_id=OrganizationId(owner), settings=settings, sealed_secret=sealed, now=now
+    )
+    ENDPOINTS.save(tx, created, now=now)
+    return created, secret
+
+
+async def change(
+    tx: Transaction, principal: Principal, endpoint_id: UUID, check_url: CheckUrl, *,
+    wanted: Change, now: datetime, if_match: int | None,
+) -> Endpoint:  # fmt: skip
+    """Use other settings, for waiting messages too."""
+    endpoint = await _own(tx, principal, endpoint_id, if_match)
+    endpoint.change(await _settings(endpoint.settings, wanted, check_url))
+    ENDPOINTS.save(tx, endpoint, now=now)
+    return endpoint
+
+
+async def rotate_secret(
+    tx: Transaction, principal: Principal, vault: Vault, endpoint_id: UUID, *,
+    overlap: timedelta, now: datetime, if_match: int | None,
+) -> tuple[Endpoint, str]:  # fmt: skip
+    """A new secret, in clear this once; the old one signs as well until the overlap is over."""
+    endpoint = await _own(tx, principal, endpoint_id, if_match)
+    secret, sealed = _new_secret(vault)
+    endpoint.rotate_secret(sealed, now=now, overlap=overlap)
+    ENDPOINTS.save(tx, endpoint, now=now)
+    return endpoint, secret
+
+
+async def pause(
+    tx: Transaction, principal: Principal, endpoint_id: UUID, *, now: datetime, if_match: int | None
+) -> Endpoint:
+    """Hold messages back."""
+    endpoint = await _own(tx, principal, endpoint_id, if_match)
+    endpoint.pause()
+    ENDPOINTS.save(tx, endpoint, now=now)
+    return endpoint
+
+
+async def enable(
+    tx: Transaction, principal: Principal, endpoint_id: UUID, *, now: datetime, if_match: int | None
+) -> Endpoint:
+    """Send again, what was held first."""
+    endpoint = await _own(tx, principal, endpoint_id, if_match)
+    endpoint.enable()
+    ENDPOINTS.save(tx, endpoint, now=now)
+    tx.hints.update((ENDPOINTS_HINT, MESSAGES_HINT))
+    return endpoint
+
+
+async def delete(
+    tx: Transaction, principal: Principal, endpoint_id: UUID, *, now: datetime, if_match: int | None
+) -> None:
+    """Remove it; messages that wait for it are cancelled."""
+    endpoint = await _own(tx, principal, endpoint_id, if_match)
+    endpoint.delete()
+    ENDPOINTS.save(tx, endpoint, now=now)
+    tx.hints.update((ENDPOINTS_HINT, MESSAGES_HINT))
+
+
+async def send_test(tx: Transaction, principal: Principal, endpoint_id: UUID, *, now: datetime) -> dict[str, Any]:
+    """Send a test event to this endpoint alone, whatever it listens to; the message as the API shows messages."""
+    endpoint = await _own(tx, principal, endpoint_id, None)
+    endpoint.require_delivering()
+    event_id = new_id()
+    body = endpoint_test(endpoint, event_id, now)
+    event = _stored_test(endpoint, event_id, body)
+    listener = Listener(endpoint.id, endpoint.organization_id, MessageStatus.PENDING)
+    (message_id,) = repository.store(tx, event, [listener])
+    tx.hints.add(MESSAGES_HINT)
+    return {
+        "id": message_id, "event_id": event_id, "event_type": TEST_TYPE, "endpoint_id": endpoint.id,
+        "organization_id": endpoint.organization_id, "status": MessageStatus.PENDING, "attempts": 0, "due_at": now,
+        "last_status": None, "last_error": None, "created_at": now, "delivered_at": None,
+    }  # fmt: skip
+
+
+def _stored_test(endpoint: Endpoint, event_id: UUID, body: bytes) -> StoredEvent:
+    context = current_context()
+    return StoredEvent(event_id, TEST_TYPE, endpoint.id, body, context.traceparent, context.correlation_id)
+
+
+async def _settings(present: EndpointSettings, wanted: Change, check_url: CheckUrl) -> EndpointSettings:
+    values: dict[str, Any] = dict(wanted)
+    if "event_types" in wanted:
+        values["event_types"] = EventFilter.of(wanted["event_types"])
+        values["event_types"].require_known(partner_facing())
+    if "url" in wanted:
+        values["url"] = await check_url(wanted["url"])
+    return replace(present, **values)
+
+
+def _new_secret(vault: Vault) -> tuple[str, str]:
+    key = secrets.token_bytes(KEY_BYTES)
+    return format_secret(key), base64.b64encode(vault.seal(key)).decode("ascii")
+
+
+def _owner(principal: Principal, organization_id: UUID | None) -> UUID:
+    if organization_id is None:
+        if principal.kind != "key":
+            raise Invalid("people name the organization", pointer="/organization_id")
+        return next(iter(principal.memberships))
+    if not principal.acts_for(organization_id):
+        raise OrganizationNotFound
+    if not principal.manages(organization_id):
+        raise NotYourOrganization("only managers of the organization may do this")
+    return organization_id
+
+
+async def _own(tx: Transaction, principal: Principal, endpoint_id: UUID, if_match: int | None) -> Endpoint:
+    endpoint = await ENDPOINTS.get(tx, endpoint_id)
+    if not principal.manages(endpoint.organization_id) or endpoint.status is EndpointStatus.DELETED:
+        raise EndpointNotFound
+    if if_match is not None and if_match != endpoint.version:
+        raise Stale(version=endpoint.version)
+    return endpoint

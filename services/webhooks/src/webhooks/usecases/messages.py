@@ -1,0 +1,44 @@
+"""An event becomes a message per endpoint that wants it; a message may be tried again by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from uuid import UUID
+
+from chassis.access import Principal
+from chassis.database import Row, Transaction
+from chassis.kernel import InvalidTransition
+
+from webhooks import queries, repository
+from webhooks.domain import EndpointStatus, EventFilter, MessageStatus
+from webhooks.repository import ENDPOINTS, Listener, StoredEvent
+
+MESSAGES_HINT = "webhook-messages"  # something may be due
+_HELD_BACK = frozenset({EndpointStatus.PAUSED, EndpointStatus.DISABLED})
+
+
+async def fan_out(tx: Transaction, event: StoredEvent, organization_ids: Collection[UUID]) -> None:
+    """Store a message for every endpoint of these organizations that wants the event; once, however often it comes."""
+    found = await queries.endpoints_of(tx, organization_ids)
+    listeners = [_listener(row) for row in found if EventFilter(tuple(row["event_types"])).matches(event.type)]
+    if listeners:
+        repository.store(tx, event, listeners)
+        tx.hints.add(MESSAGES_HINT)
+
+
+def _listener(row: Row) -> Listener:
+    status = MessageStatus.HELD if row["status"] in _HELD_BACK else MessageStatus.PENDING
+    return Listener(row["id"], row["organization_id"], status)
+
+
+async def retry(tx: Transaction, principal: Principal, message_id: UUID) -> Row:
+    """One more attempt, now; what is under way or held is refused. Returns the message as it was before."""
+    message = await queries.message(tx, principal, message_id)
+    endpoint = await ENDPOINTS.get(tx, message["endpoint_id"])
+    endpoint.require_delivering()
+    status = MessageStatus(message["status"])
+    if not status.can_be_retried:
+        raise InvalidTransition(status=status, allowed=[])
+    repository.make_due(tx, message_id, seen_as=status)
+    tx.hints.add(MESSAGES_HINT)
+    return message
