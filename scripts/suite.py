@@ -101,7 +101,7 @@ class Suite:
         say(name)
         report = self.reports / f"{name.replace('/', '-')}.xml"
         report.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "pytest", f"--junitxml={report}", *map(str, paths), *options]
+        command = [sys.executable, "-m", "pytest", f"--junitxml={report}", *_root(name), *map(str, paths), *options]
         done = subprocess.run(command, env=self._told(), cwd=REPOSITORY, check=False)
         self.tally.add(report, name, done.returncode)
 
@@ -128,6 +128,11 @@ def all_folders() -> list[Path]:
     services = sorted(path.relative_to(REPOSITORY) for path in (REPOSITORY / "services").glob("*/"))
     owners = [*first, *(path for path in services if path not in first), Path("gateway"), Path("scripts")]
     return [owner / "tests" for owner in owners if any((REPOSITORY / owner / "tests").glob("test_*.py"))]
+
+
+def _root(name: str) -> list[str]:
+    """The folder `contracts` would hide the package `contracts` if pytest named its tests from the repository root."""
+    return ["--rootdir=contracts"] if name.split("/")[0] == "contracts" else []
 
 
 def tests_of(path: Path) -> Path:

@@ -145,7 +145,11 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     """Run the command given; the exit code says how it went."""
     given = _arguments()
-    stack = Stack(announce=announce)
+    try:
+        stack = Stack(announce=announce)
+    except StackError as error:
+        console.print(f"[red]failed[/] {error}")
+        return FAILED
     if given.command == "up":
         return up(
             stack,

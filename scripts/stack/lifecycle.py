@@ -53,6 +53,10 @@ class Stack:
     ) -> None:
         self.caller = dict(os.environ if caller is None else caller)
         self.home = Path(home).resolve() if home is not None else home_from(self.caller)
+        if "%" in str(self.home) + str(REPOSITORY):
+            raise StackError(
+                "stack", "the path of the checkout must not contain %, which the supervisor gives a meaning"
+            )
         self.announce = announce
 
     @property
