@@ -39,6 +39,12 @@ async def _pool(app: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(lifespan=_pool, openapi_url=None)
 
 
+@app.get("/livez")
+async def livez() -> dict[str, str]:
+    """What the gateway asks every few seconds."""
+    return {"status": "alive"}
+
+
 @app.post("/bare/batches", status_code=201)
 async def create(body: dict[str, Any]) -> dict[str, Any]:
     """The same rows as the service writes."""

@@ -35,10 +35,10 @@ class Caller:
 
 
 class Callers:
-    """Makes callers known to one service, as identity's events would."""
+    """Makes callers known to services, as identity's events would; `databases` are theirs."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, *databases: Database) -> None:
+        self._databases = databases
         self._signing_key = ECKey.generate_key("P-256", parameters={"kid": f"test-{uuid4().hex[:8]}"})
         self._version = 0
 
@@ -46,8 +46,9 @@ class Callers:
         """Project identity's facts, in order."""
         for fact in facts:
             self._version += 1
-            async with self._database.command() as tx:
-                project_access(tx, fact, self._version)
+            for database in self._databases:
+                async with database.command() as tx:
+                    project_access(tx, fact, self._version)
 
     async def organization(self, *, kinds: Sequence[str] = ("provider", "receiver"), verified: bool = True) -> UUID:
         """An organization, verified unless told otherwise."""
