@@ -11,8 +11,13 @@ from uuid import UUID
 import httpx
 import pytest
 import pytest_asyncio
-from chassis.testing import Callers, service_environment
+from chassis.kernel import new_id
+from chassis.testing import Bus, Callers, service_environment
 from chassis.testing.callers import Caller
+from contracts.envelope import Event
+from contracts.events.batches import BatchReady
+
+from contracts import catalogue
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -70,9 +75,22 @@ def endpoint_at(client: httpx.AsyncClient, tenant: Tenant) -> Callable[..., Awai
     """Registers an endpoint of the tenant's at a URL."""
 
     async def register(url: str, **settings: Any) -> dict[str, Any]:
-        answer = await client.post("/v1/webhook-endpoints", json={"url": url, **settings}, headers=tenant.partner.headers)
+        answer = await client.post(
+            "/v1/webhook-endpoints", json={"url": url, **settings}, headers=tenant.partner.headers
+        )
         assert answer.status_code == 201, answer.text
         body: dict[str, Any] = answer.json()
         return body
 
     return register
+
+
+@pytest.fixture
+def publish(bus: Bus, tenant: Tenant) -> Callable[..., Awaitable[UUID]]:
+    """Publishes a fact that concerns the tenant: a ready batch, unless told otherwise; returns its id."""
+
+    async def send(kind: type[Event] = BatchReady, **envelope: Any) -> UUID:
+        event = kind.model_validate(catalogue.example(kind.type_name())["data"])
+        return await bus.publish(event, **{"subject": new_id(), "organization_id": tenant.organization_id, **envelope})
+
+    return send
