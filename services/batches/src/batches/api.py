@@ -138,12 +138,11 @@ class BatchOut(View):
 
 
 def _of_row(row: Row) -> BatchOut:
-    return BatchOut(
-        product=ProductOut(name=row["product_name"], category=row["category"], gtin=row["gtin"]),
-        pickup_window=WindowOut(from_=row["pickup_from"], to=row["pickup_to"]),
-        quantities=QuantitiesOut.model_validate(dict(row)),
-        **{name: row[name] for name in _PLAIN},
-    )
+    flat = dict(row)
+    flat["product"] = {"name": flat["product_name"], "category": flat["category"], "gtin": flat["gtin"]}
+    flat["pickup_window"] = {"from": flat["pickup_from"], "to": flat["pickup_to"]}
+    flat["quantities"] = flat
+    return BatchOut.model_validate(flat)
 
 
 _PLAIN = (

@@ -14,7 +14,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    PlainSerializer,
     StringConstraints,
     WithJsonSchema,
 )
@@ -35,8 +34,8 @@ class View(BaseModel):
 
 
 def _moment(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC)
+    if isinstance(value, datetime):  # from our own tables and domains, in UTC already
+        return value
     if not isinstance(value, str) or not _RFC3339.fullmatch(value):
         raise ValueError("an RFC 3339 date-time with an offset is needed")
     moment = datetime.fromisoformat(value.upper().replace(" ", "T"))
@@ -45,15 +44,9 @@ def _moment(value: Any) -> Any:
     return moment.astimezone(UTC)
 
 
-def _rfc3339(moment: datetime) -> str:
-    text = moment.astimezone(UTC).isoformat(timespec="microseconds" if moment.microsecond else "seconds")
-    return text.replace("+00:00", "Z")
-
-
 UtcMoment = Annotated[
     AwareDatetime,
     BeforeValidator(_moment),
-    PlainSerializer(_rfc3339, return_type=str, when_used="json"),
     WithJsonSchema(
         {
             "type": "string",
