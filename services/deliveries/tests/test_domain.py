@@ -657,3 +657,21 @@ def test_only_what_is_counted_in_grams_has_a_weight() -> None:
     delivery = a_planned(a_line(unit="g", quantity=4_000), a_line(BEANS, BEANS_BATCH, unit="unit", quantity=7))
 
     assert delivery.weight_g == 4_000
+
+
+def test_batches_are_fetched_while_all_their_windows_are_open() -> None:
+    """The delivery's pickup window is where the batches' windows meet; apart, there is no delivery."""
+    early = Window(from_at=NOW, to_at=NOW + timedelta(hours=2))
+    late = Window(from_at=NOW + timedelta(hours=1), to_at=NOW + timedelta(hours=3))
+
+    assert domain.meeting_of([early, late]) == Window(from_at=late.from_at, to_at=early.to_at)
+    with pytest.raises(domain.PickupWindowsApart):
+        domain.meeting_of([early, Window(from_at=early.to_at, to_at=late.to_at)])
+
+
+def test_a_dropoff_before_the_pickup_cannot_be_meant() -> None:
+    """A drop-off window that is over when the pickup window begins is refused."""
+    pickup = Window(from_at=NOW + timedelta(hours=2), to_at=NOW + timedelta(hours=3))
+
+    with pytest.raises(Invalid):
+        a_planned(pickup_window=pickup, dropoff_window=Window(from_at=NOW, to_at=pickup.from_at))

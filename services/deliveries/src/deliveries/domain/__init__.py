@@ -38,6 +38,7 @@ from deliveries.domain.facts import (
     VolunteerNoShow,
 )
 from deliveries.domain.guards import (
+    meeting_of,
     require_other_person,
 )
 from deliveries.domain.refusals import (
@@ -162,6 +163,7 @@ __all__ = [
     "code_at",
     "code_matches",
     "hotp",
+    "meeting_of",
     "require_other_person",
     "stage_key",
 ]

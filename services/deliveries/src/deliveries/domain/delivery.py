@@ -58,7 +58,7 @@ class Delivery(Course):
         request_id: RequestId | None = None,
     ) -> Self:
         """A new delivery in `planned`; its event asks for one hold per line."""
-        guards.check_plan(lines, dropoff_window=dropoff_window)
+        guards.check_plan(lines, pickup_window=pickup_window, dropoff_window=dropoff_window)
         guards.require_plannable(lines, accepts=accepts)
         delivery = cls(id=delivery_id)
         delivery.record(

@@ -11,8 +11,8 @@ from deliveries.domain import refusals
 from deliveries.domain.terms import BANDS_DC, LINES_MAX, Dropped, Line, LineId, PlannedLine, Storage, UserId, Window
 
 
-def check_plan(lines: Collection[PlannedLine], *, dropoff_window: Window | None) -> None:
-    """A plan names one to fifty lines, each batch once, quantities above zero and a window of some length."""
+def check_plan(lines: Collection[PlannedLine], *, pickup_window: Window | None, dropoff_window: Window | None) -> None:
+    """A plan names one to fifty lines, each batch once, quantities above zero and a window that can be kept."""
     if not 1 <= len(lines) <= LINES_MAX:
         raise Invalid(f"a delivery has 1 to {LINES_MAX} lines", pointer="/lines")
     if len({line.batch_id for line in lines}) < len(lines) or len({line.line_id for line in lines}) < len(lines):
@@ -21,6 +21,18 @@ def check_plan(lines: Collection[PlannedLine], *, dropoff_window: Window | None)
         raise Invalid("a quantity is at least 1", pointer="/lines")
     if dropoff_window is not None and dropoff_window.from_at >= dropoff_window.to_at:
         raise Invalid("the window ends before it begins", pointer="/dropoff_window")
+    if dropoff_window is not None and pickup_window is not None and dropoff_window.to_at <= pickup_window.from_at:
+        raise Invalid("the window ends before anything can be picked up", pointer="/dropoff_window")
+
+
+def meeting_of(windows: Collection[Window]) -> Window | None:
+    """When all windows are open at once; None when there are none."""
+    if not windows:
+        return None
+    from_at, to_at = max(window.from_at for window in windows), min(window.to_at for window in windows)
+    if from_at >= to_at:
+        raise refusals.PickupWindowsApart
+    return Window(from_at=from_at, to_at=to_at)
 
 
 def require_plannable(lines: Collection[PlannedLine], *, accepts: Collection[str] | None) -> None:

@@ -1,0 +1,134 @@
+"""What callers see: who is no party sees the neighbourhood and the goods, not the doors or the people."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from chassis.database import Row
+from chassis.wire import Event, UtcMoment, View, WindowOut
+from contracts.values import Category, Storage, Unit
+
+from deliveries.api.bodies import Status
+from deliveries.domain import Window
+from deliveries.queries import Point, Sight
+
+
+class PointOut(View):
+    """Degrees; about a kilometre coarse unless `exact_points`."""
+
+    lat: float
+    lon: float
+
+
+class LineOut(View):
+    """One batch's part; quantities are totals so far, in the batch's unit."""
+
+    line_id: UUID
+    batch_id: UUID
+    organization_id: UUID
+    product_name: str
+    category: Category
+    storage: Storage
+    unit: Unit
+    use_by_at: UtcMoment | None
+    planned: int
+    picked: int
+    delivered: int
+    rejected: int
+    returned: int
+    discarded: int
+    lost: int
+
+
+class DeliveryOut(View):
+    """A delivery. Place ids, people and the request are null for who is no party to it."""
+
+    id: UUID
+    version: int
+    status: Status
+    allowed: list[str]
+    provider_organization_ids: list[UUID]
+    receiving_organization_id: UUID
+    pickup_place_id: UUID | None
+    receiving_place_id: UUID | None
+    pickup_point: PointOut | None
+    dropoff_point: PointOut | None
+    exact_points: bool
+    lines: list[LineOut]
+    pickup_window: WindowOut | None
+    dropoff_window: WindowOut | None
+    request_id: UUID | None
+    planned_by: UUID | None
+    volunteer_id: UUID | None
+    created_at: UtcMoment
+    opened_at: UtcMoment | None
+    claimed_at: UtcMoment | None
+    confirm_by: UtcMoment | None
+    picked_up_at: UtcMoment | None
+    ended_at: UtcMoment | None
+    ended_reason: str | None
+
+
+class CodeOut(View):
+    """The code to show now, and until when it is the newest."""
+
+    code: str
+    valid_until: UtcMoment
+
+
+_PLAIN = (
+    "id", "version", "status", "allowed", "receiving_organization_id", "opened_at", "claimed_at", "confirm_by", "picked_up_at",
+    "ended_at", "ended_reason",
+)  # fmt: skip
+_LINE = (
+    "line_id", "batch_id", "product_name", "category", "storage", "unit", "use_by_at", "planned", "picked", "delivered",
+    "rejected", "returned", "discarded", "lost",
+)  # fmt: skip
+
+
+def shaped(sight: Sight) -> DeliveryOut:
+    """The delivery as its caller may see it."""
+    delivery = sight.delivery
+    lines = [
+        LineOut.model_validate({**{name: getattr(line, name) for name in _LINE}, "organization_id": line.provider_id})
+        for line in delivery.lines.values()
+    ]
+    return DeliveryOut.model_validate(
+        {
+            **{name: getattr(delivery, name) for name in _PLAIN},
+            "provider_organization_ids": delivery.provider_ids,
+            "pickup_place_id": delivery.pickup_place_id if sight.exact else None,
+            "receiving_place_id": delivery.receiving_place_id if sight.exact else None,
+            "pickup_point": _point(sight.pickup),
+            "dropoff_point": _point(sight.dropoff),
+            "exact_points": sight.exact,
+            "lines": lines,
+            "pickup_window": _window(delivery.pickup_window),
+            "dropoff_window": _window(delivery.dropoff_window),
+            "request_id": delivery.request_id if sight.party else None,
+            "planned_by": delivery.planned_by if sight.party else None,
+            "volunteer_id": delivery.volunteer_id if sight.party else None,
+            "created_at": delivery.planned_at,
+        }
+    )
+
+
+def event_of(row: Row) -> Event:
+    """One line of a history."""
+    return Event(
+        event_id=row["event_id"],
+        version=row["version"],
+        type=row["type"],
+        occurred_at=row["occurred_at"],
+        actor_id=row["meta"].get("actor_id"),
+        data=row["data"],
+    )
+
+
+def _point(point: Point | None) -> PointOut | None:
+    return None if point is None else PointOut(lat=point[0], lon=point[1])
+
+
+def _window(window: Window | None) -> Any:
+    return None if window is None else WindowOut.model_validate({"from": window.from_at, "to": window.to_at})

@@ -1,0 +1,69 @@
+"""What can be done with deliveries: load, decide, save. Callers' rights are checked here, once."""
+
+from deliveries.repository import KnownBatch, know_batch, know_volunteer
+from deliveries.usecases.asking import Asked, NotYourDelivery, Policy
+from deliveries.usecases.claims import claim, confirm, contest_no_show, no_show, reassign, release
+from deliveries.usecases.custody import Custody, show_code
+from deliveries.usecases.ends import cancel, fail
+from deliveries.usecases.handovers import (
+    dropoff,
+    override_dropoff,
+    override_pickup,
+    override_return,
+    pickup,
+    return_,
+)
+from deliveries.usecases.plans import NewDelivery, plan
+from deliveries.usecases.reactions import (
+    batch_spoiled,
+    expire,
+    grant_hold,
+    organization_gone,
+    reject_hold,
+    release_unconfirmed,
+    volunteer_suspended,
+)
+from deliveries.usecases.road import discard, lose, refuse, reroute
+from deliveries.usecases.saving import EXPIRE, UNCONFIRMED
+from deliveries.usecases.seeing import history
+
+__all__ = [
+    "EXPIRE",
+    "UNCONFIRMED",
+    "Asked",
+    "Custody",
+    "KnownBatch",
+    "NewDelivery",
+    "NotYourDelivery",
+    "Policy",
+    "batch_spoiled",
+    "cancel",
+    "claim",
+    "confirm",
+    "contest_no_show",
+    "discard",
+    "dropoff",
+    "expire",
+    "fail",
+    "grant_hold",
+    "history",
+    "know_batch",
+    "know_volunteer",
+    "lose",
+    "no_show",
+    "organization_gone",
+    "override_dropoff",
+    "override_pickup",
+    "override_return",
+    "pickup",
+    "plan",
+    "reassign",
+    "refuse",
+    "reject_hold",
+    "release",
+    "release_unconfirmed",
+    "reroute",
+    "return_",
+    "show_code",
+    "volunteer_suspended",
+]

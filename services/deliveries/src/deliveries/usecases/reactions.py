@@ -1,0 +1,94 @@
+"""What other services' facts and due timers mean for deliveries; late and repeated ones change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from chassis.database import Transaction
+
+from deliveries import repository
+from deliveries.domain import BatchId, Delivery, LineId, Spoilage, Status
+from deliveries.repository import DELIVERIES
+from deliveries.usecases.asking import Policy
+from deliveries.usecases.saving import save, set_timers
+
+
+async def grant_hold(tx: Transaction, policy: Policy, *, delivery_id: UUID, line_id: UUID, now: datetime) -> None:
+    """Batches set a line's goods aside."""
+    delivery = await DELIVERIES.get(tx, delivery_id)
+    delivery.grant_hold(LineId(line_id), now=now)
+    save(tx, delivery, min_handling=policy.min_handling, now=now)
+
+
+async def reject_hold(
+    tx: Transaction, policy: Policy, *, delivery_id: UUID, line_id: UUID, reason: str, now: datetime
+) -> None:
+    """Batches could not."""
+    delivery = await DELIVERIES.get(tx, delivery_id)
+    delivery.reject_hold(LineId(line_id), reason=reason)
+    save(tx, delivery, min_handling=policy.min_handling, now=now)
+
+
+async def batch_spoiled(tx: Transaction, policy: Policy, *, batch_id: UUID, cause: Spoilage, now: datetime) -> None:
+    """A batch expired or was recalled: every unfinished delivery with goods of it is told."""
+    ids = await repository.unfinished_of_batch(tx, batch_id)
+    await _each(tx, policy, ids, lambda delivery: delivery.batch_spoiled(BatchId(batch_id), cause=cause), now=now)
+
+
+async def organization_gone(
+    tx: Transaction, policy: Policy, *, organization_id: UUID, reason: str, now: datetime
+) -> None:
+    """A party was suspended or closed: what nobody picked up yet is called off."""
+    ids = await repository.waiting_of_party(tx, organization_id)
+    await _each(tx, policy, ids, lambda delivery: _cancel(delivery, reason), now=now)
+
+
+async def volunteer_suspended(tx: Transaction, policy: Policy, *, user_id: UUID, now: datetime) -> None:
+    """A suspended volunteer claims no more, and what they did not pick up yet is open again."""
+    repository.suspend_volunteer(tx, user_id)
+    await tx.flush()
+    ids = await repository.claimed_by(tx, user_id)
+    await _each(tx, policy, ids, _release_suspended, now=now)
+
+
+async def expire(tx: Transaction, policy: Policy, *, delivery_id: UUID, now: datetime) -> None:
+    """The safe time of an open or claimed delivery may be over; a timer that came early is set again."""
+    delivery = await DELIVERIES.get(tx, delivery_id)
+    delivery.expire(now=now, min_handling=policy.min_handling)
+    _after_timer(tx, policy, delivery, now)
+
+
+async def release_unconfirmed(tx: Transaction, policy: Policy, *, delivery_id: UUID, now: datetime) -> None:
+    """A claim may have gone unconfirmed; a timer that came early is set again."""
+    delivery = await DELIVERIES.get(tx, delivery_id)
+    delivery.release_unconfirmed(now=now)
+    _after_timer(tx, policy, delivery, now)
+
+
+def _after_timer(tx: Transaction, policy: Policy, delivery: Delivery, now: datetime) -> None:
+    if delivery.pending:
+        save(tx, delivery, min_handling=policy.min_handling, now=now)
+    else:
+        set_timers(tx, delivery, min_handling=policy.min_handling)
+
+
+async def _each(
+    tx: Transaction, policy: Policy, ids: Sequence[UUID], decide: Callable[[Delivery], None], *, now: datetime
+) -> None:
+    for delivery_id in ids:
+        delivery = await DELIVERIES.get(tx, delivery_id)
+        decide(delivery)
+        save(tx, delivery, min_handling=policy.min_handling, now=now)
+        await tx.flush()
+
+
+def _cancel(delivery: Delivery, reason: str) -> None:
+    if "cancel" in delivery.allowed:  # picked up in the meantime: it goes on
+        delivery.cancel(reason=reason)
+
+
+def _release_suspended(delivery: Delivery) -> None:
+    if delivery.status is Status.CLAIMED:
+        delivery.release(reason="volunteer-suspended")
