@@ -173,10 +173,6 @@ class Stack:
             supervisor.launch(name)
             self._await(supervisor, programs[name], began)
 
-        def launch_migrated(name: str, migrated: Future[None]) -> None:
-            migrated.result()
-            launch(name)
-
         def launch_postgres() -> None:
             postgres.create_cluster(instance)
             launch("postgres")
@@ -190,11 +186,10 @@ class Stack:
             servers = [pool.submit(launch_postgres), pool.submit(launch_broker), pool.submit(launch, "redis")]
             edge = [pool.submit(launch, name) for name in EDGE if name in wanted]
             _join(servers)
+            # A fact reaches the queues that exist when it is published: all are declared before any service runs.
             with ThreadPoolExecutor(max_workers=MIGRATIONS_AT_ONCE) as few:
-                migrated = {name: few.submit(self._migrate, instance, name) for name in services}
-                ready = [pool.submit(launch_migrated, name, done) for name, done in migrated.items()]
-                _join(migrated.values())
-            _join([*edge, *ready])
+                _join([few.submit(self._migrate, instance, name) for name in services])
+            _join([*edge, *(pool.submit(launch, name) for name in services)])
 
     def _migrate(self, instance: Instance, service: str) -> None:
         log = instance.logs / f"{service}-migrate.log"
