@@ -1,10 +1,8 @@
-"""The service under test, and `receiver.py` made importable: with `--import-mode=importlib` a folder is no import path."""
+"""The service under test, its tenants, and the facts that concern them."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -13,13 +11,11 @@ import pytest
 import pytest_asyncio
 from chassis.kernel import new_id
 from chassis.testing import Bus, Callers, service_environment
-from chassis.testing.callers import Caller
 from contracts.envelope import Event
 from contracts.events.batches import BatchReady
 
 from contracts import catalogue
-
-sys.path.insert(0, str(Path(__file__).parent))
+from services.webhooks.tests.builders import Tenant
 
 pytest_plugins = ["chassis.testing.plugin"]
 
@@ -40,14 +36,6 @@ def environment(database_url: str, broker_url: str, redis_url: str) -> dict[str,
         VAJ_WEBHOOKS_ALLOWED_NETWORKS="127.0.0.0/8",
         VAJ_WEBHOOKS_RETRY_SCHEDULE_S="0.3,0.3,0.3",
     )
-
-
-class Tenant:
-    """An organization with a manager and a partner's key."""
-
-    organization_id: UUID
-    manager: Caller
-    partner: Caller
 
 
 @pytest.fixture(scope="session")

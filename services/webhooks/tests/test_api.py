@@ -11,9 +11,10 @@ import pytest
 from chassis.database import Database
 from chassis.kernel import new_id
 from chassis.testing import Callers, LiveService
-from conftest import Tenant
 from contracts.registry import event_types
 from webhooks.signing import parse_secret
+
+from services.webhooks.tests.builders import Tenant
 
 URL = "https://93.184.215.14/hook"
 READY = "vouajudar.batches.batch.ready.v1"

@@ -14,12 +14,13 @@ import pytest
 from chassis.database import Database
 from chassis.kernel import new_id
 from chassis.testing import LiveService, eventually
-from conftest import Tenant
 from contracts.events.batches import BatchReady, BatchRecalled
 from contracts.events.identity import UserRegistered
-from receiver import Answer, Receiver, reply, reset, silence
 from standardwebhooks.webhooks import Webhook
 from webhooks.signing import parse_secret
+
+from services.webhooks.tests.builders import Tenant
+from services.webhooks.tests.receiver import Answer, Receiver, reply, reset, silence
 
 Endpoint = dict[str, Any]
 Register = Callable[..., Awaitable[Endpoint]]

@@ -94,6 +94,26 @@ def test_filters_are_bounded_and_repetitions_are_one() -> None:
         EventFilter.of(["a" * 201])
 
 
+@pytest.mark.parametrize(
+    ("patterns", "pointer"),
+    [
+        ([READY, "vouajudar.batches.*"], None),
+        ([], None),
+        ([READY, "vouajudar.batches.batch.reddy.v1"], "/event_types/1"),
+    ],
+)
+def test_a_pattern_that_fits_no_published_type_is_refused(patterns: list[str], pointer: str | None) -> None:
+    """A slip in a filter is told at once instead of never hearing anything."""
+    wanted = EventFilter.of(patterns)
+
+    if pointer is None:
+        wanted.require_known([READY])
+    else:
+        with pytest.raises(InvalidEventType) as refusal:
+            wanted.require_known([READY])
+        assert refusal.value.details == {"pointer": pointer}
+
+
 # ---------------------------------------------------------------- states
 
 
@@ -344,3 +364,8 @@ def test_a_caller_that_is_wrong_is_told(made: int, jitter: float) -> None:
     """No attempt yet, or jitter outside its bounds, is a mistake of ours."""
     with pytest.raises(ValueError, match="jitter"):
         next_attempt(made, failed(), NOW, jitter)
+
+
+def test_a_message_is_retried_by_hand_when_nothing_is_under_way() -> None:
+    """What ended or waits may be tried again; what is due, under way, held or cancelled may not."""
+    assert {status for status in MessageStatus if status.can_be_retried} == {"retrying", "exhausted", "delivered"}

@@ -11,9 +11,10 @@ from chassis.testing.contract import schemathesis_report
 
 async def test_the_service_keeps_its_contract(live: LiveService, client: httpx.AsyncClient, callers: Callers) -> None:
     """Status codes, content types and bodies are the documented ones; invalid input is refused; nothing is a 500."""
-    caller = await callers.partner(await callers.organization())
-    answer = await client.post("/v1/webhook-endpoints", json={"url": "http://127.0.0.1:9/hook"}, headers=caller.headers)
-    endpoint = answer.json()
+    organization_id = await callers.organization()
+    caller = await callers.person(member_of=organization_id)
+    body = {"url": "http://127.0.0.1:9/hook", "organization_id": str(organization_id)}
+    endpoint = (await client.post("/v1/webhook-endpoints", json=body, headers=caller.headers)).json()
     message = (await client.post(f"/v1/webhook-endpoints/{endpoint['id']}/test", headers=caller.headers)).json()
 
     known = {"path.endpoint_id": endpoint["id"], "path.message_id": message["id"]}

@@ -15,12 +15,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from receiver import Receiver, drip, endless, hang_up, head, raw, reply, reset, silence
 from webhooks import sender as sender_module
 from webhooks.domain import Attempt, Outcome
-from webhooks.sender import KEPT_BYTES_MAX, Lookup, Sender, parse_retry_after
+from webhooks.sender import KEPT_BYTES_MAX, Lookup, Sender, parse_retry_after, resolve
 from webhooks.signing import signed_headers
 from webhooks.url_policy import UrlNotAllowed, check_url, parse_networks
+
+from services.webhooks.tests.receiver import Receiver, drip, endless, hang_up, head, raw, reply, reset, silence
 
 LOOPBACK = parse_networks("127.0.0.0/8,::1/128")
 KEY = bytes(range(32))
@@ -560,3 +561,48 @@ async def test_a_certificate_that_does_not_fit_is_a_tls_error(tmp_path: Path, ca
 def test_the_error_of_the_policy_has_one_name() -> None:
     """The slug partners see at save and in the attempt log is the same."""
     assert UrlNotAllowed.slug == "url-not-allowed"
+
+
+# ---------------------------------------------------------------- at save
+
+
+@pytest.mark.asyncio
+async def test_a_name_is_resolved_and_every_answer_judged() -> None:
+    """At save the URL comes back in normal form when all answers are public; one private answer refuses the name."""
+    target = await resolve("https://Partner.Example:443/hook", (), answers("93.184.215.14"))
+
+    assert target.url == "https://partner.example/hook"
+    with pytest.raises(UrlNotAllowed):
+        await resolve("https://partner.example/hook", (), answers("93.184.215.14", "10.0.0.1"))
+    with pytest.raises(UrlNotAllowed):
+        await resolve("http://partner.example/hook", LOOPBACK, answers("93.184.215.14"))
+    assert (await resolve("http://partner.example/hook", LOOPBACK, answers("127.0.0.1"))).scheme == "http"
+
+
+@pytest.mark.asyncio
+async def test_an_address_is_judged_without_a_look_up() -> None:
+    """No name service is asked about a number."""
+
+    async def never(host: str, port: int) -> Sequence[str]:
+        raise AssertionError(host)
+
+    assert (await resolve("https://93.184.215.14/", (), never)).host == "93.184.215.14"
+    with pytest.raises(UrlNotAllowed):
+        await resolve("https://192.168.0.1/", (), never)
+
+
+@pytest.mark.asyncio
+async def test_a_name_without_an_answer_in_time_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unknown names and silent name services are the caller's problem, told as such."""
+    monkeypatch.setattr(sender_module, "DNS_TIMEOUT_S", 0.05)
+
+    async def unknown(host: str, port: int) -> Sequence[str]:
+        raise OSError("no such name")
+
+    async def silent(host: str, port: int) -> Sequence[str]:
+        await asyncio.Event().wait()
+        return ()
+
+    for lookup in (unknown, silent):
+        with pytest.raises(UrlNotAllowed, match="cannot be resolved"):
+            await resolve("https://partner.example/hook", (), lookup)

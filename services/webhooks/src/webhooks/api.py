@@ -16,7 +16,7 @@ from chassis.wire import Body, UtcMoment, View
 from fastapi import Depends, Query, Request, Response
 from pydantic import ConfigDict, Field
 
-from webhooks import domain, queries, usecases
+from webhooks import domain, public_events, queries, usecases
 from webhooks.sender import SystemLookup, resolve
 from webhooks.url_policy import URL_CHARS_MAX
 
@@ -206,7 +206,7 @@ UrlCheck = Annotated[Callable[[str], Awaitable[str]], Depends(_url_check)]
 async def list_event_types(paging: PageAsked, _: Manager) -> Page[EventTypeOut]:
     """Every event type that an endpoint can receive, by name."""
     after = paging.position[0] if paging.position else ""
-    found = [kind for kind in queries.event_types() if kind["type"] > after][: paging.limit + 1]
+    found = [kind for kind in public_events.described() if kind["type"] > after][: paging.limit + 1]
     return paging.page([EventTypeOut.model_validate(kind) for kind in found], [[kind["type"]] for kind in found])
 
 

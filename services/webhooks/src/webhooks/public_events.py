@@ -12,6 +12,7 @@ from contracts.envelope import Event
 from contracts.events.webhooks import EndpointTest
 from contracts.registry import event_types
 
+from contracts import catalogue
 from webhooks.domain import Endpoint
 
 # Facts about people and credentials; only the services themselves need them.
@@ -26,6 +27,20 @@ def partner_facing() -> dict[str, type[Event]]:
     return {
         name: kind for name, kind in sorted(event_types().items()) if (kind.producer, kind.aggregate) not in _INTERNAL
     }
+
+
+@cache
+def described() -> tuple[dict[str, Any], ...]:
+    """Every type that an endpoint can receive, by name, with its meaning, schema and a whole example."""
+    return tuple(
+        {
+            "type": name,
+            "description": (kind.__doc__ or "").strip(),
+            "schema": catalogue.schema(name),
+            "example": catalogue.example(name),
+        }
+        for name, kind in partner_facing().items()
+    )
 
 
 def announce(_: Endpoint, __: Any) -> Announcement | None:

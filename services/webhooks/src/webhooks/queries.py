@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 from uuid import UUID
 
 from chassis.access import Principal
 from chassis.database import Row, Transaction
 from sqlalchemy import func, select
 
-from contracts import catalogue
 from webhooks.domain import EndpointNotFound, EndpointStatus, MessageNotFound
-from webhooks.public_events import partner_facing
 from webhooks.tables import ATTEMPTS, ENDPOINTS, MESSAGES
 
 _E, _M, _A = ENDPOINTS.c, MESSAGES.c, ATTEMPTS.c
@@ -108,17 +104,3 @@ async def attempts(tx: Transaction, message_id: UUID, *, limit: int, before: UUI
     if before is not None:
         query = query.where(_A.id < before)
     return await tx.fetch(query.order_by(_A.id.desc()).limit(limit + 1))
-
-
-@cache
-def event_types() -> tuple[dict[str, Any], ...]:
-    """Every type that an endpoint can receive, by name, with its meaning, schema and a whole example."""
-    return tuple(
-        {
-            "type": name,
-            "description": (kind.__doc__ or "").strip(),
-            "schema": catalogue.schema(name),
-            "example": catalogue.example(name),
-        }
-        for name, kind in partner_facing().items()
-    )

@@ -20,6 +20,7 @@ class Settings(ServiceSettings):
     )
     webhooks_retry_schedule_s: str = Field(
         default=",".join(f"{step.total_seconds():g}" for step in RETRY_SCHEDULE),
+        pattern=r"^(\d{1,7}(\.\d{1,3})?(, ?\d{1,7}(\.\d{1,3})?)*)?$",
         description="waits after the first, second, … failed attempt, in seconds, comma-separated; empty: never again",
     )
 
