@@ -70,7 +70,7 @@ def _told(draw: Draw, organizations: list[UUID]) -> list[Told]:
     stories = []
     for _ in range(draw(st.integers(1, 3))):
         unit, category = draw(st.sampled_from(["portion", "g", "unit"])), draw(st.sampled_from(["prepared", "dry"]))
-        batch = BatchStory(draw(one), new_id(), unit=unit, category=category, total=draw(st.integers(1, 500)))
+        batch = BatchStory(draw(one), new_id(), unit=unit, category=category, total=draw(st.integers(100, 500)))
         stories.append(batch)
         told += [
             batch.tell(batches.BatchCreated, draw(hours), "producing"),
@@ -123,7 +123,7 @@ def _course(draw: Draw, delivery: DeliveryStory, hours: Any) -> list[Told]:
     return told
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 async def test_any_order_and_any_repetition_give_the_same_dashboard(
     data: st.DataObject, database: Database, projector: Projector

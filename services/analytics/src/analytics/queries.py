@@ -65,11 +65,12 @@ FROM (
     FROM needs WHERE opened_at >= $3 AND opened_at < $4{needs_scope}) AS x
 GROUP BY category, unit ORDER BY category, unit"""
 
-_EXPORT_DAYS = "SELECT DISTINCT day FROM daily WHERE day BETWEEN $1 AND $2 AND {scope} ORDER BY day"
+_EXPORT_DAYS = "SELECT DISTINCT d.day FROM daily d WHERE d.day BETWEEN $1 AND $2 AND {scope} ORDER BY d.day"
 _EXPORT_DAY = """SELECT d.day, p.ibge_city, d.category, d.unit, sum(d.offered)::bigint AS offered,
     sum(d.rescued)::bigint AS rescued, sum(d.delivered)::bigint AS delivered, sum(d.lost)::bigint AS lost
 FROM daily d LEFT JOIN access_places p ON p.place_id = d.place_id WHERE d.day = $1 AND {scope}
-GROUP BY d.day, p.ibge_city, d.category, d.unit ORDER BY p.ibge_city, d.category, d.unit"""
+GROUP BY d.day, p.ibge_city, d.category, d.unit
+HAVING sum(d.offered + d.rescued + d.delivered + d.lost) > 0 ORDER BY p.ibge_city, d.category, d.unit"""
 
 
 class OrganizationNotFound(NotFound):
@@ -218,7 +219,7 @@ def _series_sql(source: Source, metric: str, group_by: GroupBy | None, interval:
         condition += " AND t.role = 'giver'"
     return (
         f"SELECT date_trunc('{interval}', {day})::date AS bucket, {unit} AS unit, {part} AS part, {value} AS value"
-        f" FROM {table} t{join} WHERE {condition} GROUP BY 1, 2, 3"
+        f" FROM {table} t{join} WHERE {condition} GROUP BY 1, 2, 3 HAVING {value} > 0"
     )
 
 
@@ -266,8 +267,8 @@ async def export(tx: Transaction, days: Sequence[date], organization_id: UUID | 
 
 def _daily_scope(organization_id: UUID | None, number: int) -> tuple[str, tuple[UUID, ...]]:
     if organization_id is None:
-        return "role = 'giver'", ()
-    return f"organization_id = ${number}", (organization_id,)
+        return "d.role = 'giver'", ()
+    return f"d.organization_id = ${number}", (organization_id,)
 
 
 # -- audit trail -------------------------------------------------------------------------------------------------------
