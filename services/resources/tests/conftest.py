@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
+import pytest_asyncio
+from chassis.testing import Callers
+
+from services.resources.tests.builders import Side, Steps, a_side
 
 pytest_plugins = ["chassis.testing.plugin"]
 
@@ -11,3 +16,21 @@ pytest_plugins = ["chassis.testing.plugin"]
 def service_name() -> str:
     """Which service these tests are of."""
     return "resources"
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def receiver(callers: Callers) -> Side:
+    """A shelter."""
+    return await a_side(callers, "receiver")
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def donor(callers: Callers) -> Side:
+    """A donor."""
+    return await a_side(callers, "donor")
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def steps(client: httpx.AsyncClient, receiver: Side, donor: Side) -> Steps:
+    """What receiver and donor do."""
+    return Steps(client, receiver, donor)

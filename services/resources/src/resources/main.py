@@ -13,7 +13,7 @@ def build() -> Service:
     return Service(
         name="resources",
         settings=Settings(),
-        routers=[api.router],
+        routers=api.ROUTERS,
         consumers=[consumers.DELIVERIES],
         timers={
             usecases.EXPIRE_REQUEST: consumers.expire_request,

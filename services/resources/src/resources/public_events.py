@@ -53,7 +53,7 @@ def _snapshot(request: ResourceRequest) -> dict[str, Any]:
                 "reserved": line.reserved,
                 "received": line.received,
             }
-            for line in request.lines.values()
+            for line in request.listed
         ],
     }
 
@@ -73,4 +73,4 @@ def _specifics(request: ResourceRequest, event: Any) -> dict[str, Any]:
 
 
 def _lines(quantities: dict[Any, int]) -> list[dict[str, Any]]:
-    return [{"line_id": line_id, "quantity": quantity} for line_id, quantity in quantities.items()]
+    return [{"line_id": line_id, "quantity": quantity} for line_id, quantity in sorted(quantities.items())]

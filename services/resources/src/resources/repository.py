@@ -10,7 +10,7 @@ import msgspec
 from chassis.database import Transaction
 from chassis.repository import Repository
 
-from resources.domain import EVENTS, Line, RequestNotFound, ReservationId, ResourceRequest
+from resources.domain import EVENTS, RequestNotFound, ReservationId, ResourceRequest
 from resources.public_events import announce
 
 _LINES = """INSERT INTO request_lines AS l
@@ -61,13 +61,13 @@ class Requests(Repository[ResourceRequest]):
 
 
 def _save_lines(tx: Transaction, request: ResourceRequest) -> None:
-    lines: list[Line] = list(request.lines.values())
+    lines = request.listed
     tx.write(_DROP_LINES, request.id, [line.line_id for line in lines])
     tx.write(
         _LINES,
         request.id,
         [line.line_id for line in lines],
-        list(range(len(lines))),
+        [line.position for line in lines],
         [line.name for line in lines],
         [line.category for line in lines],
         [line.gtin for line in lines],
@@ -83,7 +83,7 @@ def _save_reservations(tx: Transaction, request: ResourceRequest, changed: Itera
     lines = [
         [
             {"line_id": line_id, "quantity": quantity, "received": each.received.get(line_id, 0)}
-            for line_id, quantity in each.quantities.items()
+            for line_id, quantity in sorted(each.quantities.items())
         ]
         for _, each in found
     ]

@@ -46,6 +46,11 @@ class Coverage(Aggregate):
     deliveries: list[DeliveryId] = field(default_factory=list)
 
     @property
+    def listed(self) -> list[Line]:
+        """The lines as people put them."""
+        return sorted(self.lines.values(), key=lambda line: line.position)
+
+    @property
     def allowed(self) -> list[str]:
         """The commands a person may give now."""
         return ALLOWED[self.status]
@@ -68,11 +73,10 @@ class Coverage(Aggregate):
         for each in goods:
             left[each.category, each.unit] += each.quantity
         taken: dict[LineId, int] = {}
-        for line_id in sorted(room, key=lambda line_id: self.lines[line_id].gtin is not None):
-            line = self.lines[line_id]
-            quantity = min(room[line_id], left.get((line.category or "", line.unit), 0))
+        for line in sorted(self.listed, key=lambda line: line.gtin is not None):
+            quantity = min(room.get(line.line_id, 0), left.get((line.category or "", line.unit), 0))
             if quantity > 0:
-                taken[line_id] = quantity
+                taken[line.line_id] = quantity
                 left[line.category or "", line.unit] -= quantity
         rest = [Goods(category=category, unit=unit, quantity=q) for (category, unit), q in left.items() if q > 0]
         return taken, rest
@@ -83,11 +87,14 @@ class Coverage(Aggregate):
         self.organization_id, self.place_id = event.organization_id, event.place_id
         self.title, self.urgency, self.needed_by_at = event.title, event.urgency, event.needed_by_at
         self.opened_by, self.opened_at = event.opened_by, event.opened_at
-        self.lines = {need.line_id: line_of(need) for need in event.lines}
+        self.lines = {need.line_id: line_of(need, position) for position, need in enumerate(event.lines)}
 
     def _on_ResourceRequestChanged(self, event: facts.ResourceRequestChanged) -> None:  # noqa: N802
         self.title, self.urgency, self.needed_by_at = event.title, event.urgency, event.needed_by_at
-        self.lines = {need.line_id: line_of(need, self.lines.get(need.line_id)) for need in event.lines}
+        self.lines = {
+            need.line_id: line_of(need, position, self.lines.get(need.line_id))
+            for position, need in enumerate(event.lines)
+        }
 
     def _on_ResourceRequestFulfilled(self, _event: facts.ResourceRequestFulfilled) -> None:  # noqa: N802
         self.status = Status.FULFILLED
@@ -156,10 +163,11 @@ class Coverage(Aggregate):
         self.reservations[reservation_id] = replace(reservation, state=state)
 
 
-def line_of(need: Need, before: Line | None = None) -> Line:
+def line_of(need: Need, position: int, before: Line | None = None) -> Line:
     """The line of a need, keeping what was reserved and received of it."""
     return Line(
         line_id=need.line_id,
+        position=position,
         name=need.name,
         unit=need.unit,
         needed=need.needed,

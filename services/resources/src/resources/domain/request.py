@@ -92,7 +92,7 @@ class ResourceRequest(Coverage):
                 title=self.title if title is None else title,
                 urgency=urgency or self.urgency,
                 needed_by_at=needed_by_at or self.needed_by_at,
-                lines=tuple(need_of(line) for line in self.lines.values()) if lines is None else tuple(lines),
+                lines=tuple(need_of(line) for line in self.listed) if lines is None else tuple(lines),
             )
         )
         self._fulfil_if_satisfied()

@@ -94,9 +94,13 @@ class Need:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A need, and what is promised and arrived of it: `reserved + received` never exceeds `needed`."""
+    """A need, and what is promised and arrived of it: `reserved + received` never exceeds `needed`.
+
+    `position` is where people put it: stored state keeps no order of its own.
+    """
 
     line_id: LineId
+    position: int
     name: str
     unit: str
     needed: int
