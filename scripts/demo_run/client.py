@@ -21,6 +21,7 @@ PAUSE_S = 0.1
 QUOTA_WAIT_S_MAX = 90.0
 REPEATS_MAX = 5  # of a request that got no answer at all
 UNAVAILABLE = (502, 503, 504)
+FINAL = (404, 409, 412)  # answers that are kept for the key they were given to
 # A person or a key that another service has not heard of yet.
 NOT_HEARD_OF = ("unauthenticated",)
 
@@ -108,7 +109,9 @@ class Gateway:
         """Give the connections back."""
         await self._http.aclose()
 
-    async def get(self, who: Caller | None, route: str, *ids: str, patience: Collection[str] = (), **params: Any) -> Any:
+    async def get(
+        self, who: Caller | None, route: str, *ids: str, patience: Collection[str] = (), **params: Any
+    ) -> Any:
         """The body of a GET; `route` has `{}` for each id."""
         response = await self.send(who, "GET", route, *ids, params=params, patience=patience)
         return response.json()
@@ -129,11 +132,14 @@ class Gateway:
         headers: Mapping[str, str] | None = None,
         patience: Collection[str] = (),
     ) -> httpx.Response:
-        """The answer when it is a good one; raises `Refused` otherwise, after waiting where waiting helps."""
-        own = {"Idempotency-Key": str(uuid4())} if method == "POST" else {}
-        given = {**own, **(headers or {})}
+        """The answer when it is a good one; raises `Refused` otherwise, after waiting where waiting helps.
+
+        The same Idempotency-Key goes with every repetition after silence, a new one after a refusal: that is final.
+        """
+        key = (headers or {}).get("Idempotency-Key") or str(uuid4())
         patient_until, silent = time.monotonic() + PATIENCE_S, 0
         while True:
+            given = {**(headers or {}), **({"Idempotency-Key": key} if method == "POST" else {})}
             credentials = await who.headers(self) if who else {}
             try:
                 response = await self._once(method, route, ids, json, params, {**given, **credentials})
@@ -148,6 +154,7 @@ class Gateway:
                 return response
             pause_s = self._pause(Refused(f"{method} {route}", response), response, patience, who, patient_until)
             await asyncio.sleep(pause_s)
+            key = str(uuid4()) if response.status_code in FINAL else key
 
     def _pause(
         self,

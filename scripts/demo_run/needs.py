@@ -81,8 +81,7 @@ def _body(place: Place, urgency: str, needs: list[data.Need]) -> Json:
         "urgency": urgency,
         "needed_by_at": (datetime.now(UTC) + NEEDED_WITHIN[urgency]).isoformat(timespec="seconds"),
         "lines": [
-            {"category": need.category, "name": need.name, "unit": need.unit, "needed": need.quantity}
-            for need in needs
+            {"category": need.category, "name": need.name, "unit": need.unit, "needed": need.quantity} for need in needs
         ],
     }
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from scripts.demo_run import data, state
 from scripts.demo_run.client import Gateway, Json, Key, Person, Refused
 from scripts.demo_run.progress import Stages
 from scripts.demo_run.state import Account, State, person_of
 
+T = TypeVar("T")
+
 VOLUNTEERS = 40
+CLAIMS_BEFORE_MAX = 5  # who carried more than this in the last day rests: ten a day are allowed
 PROVIDERS = 14
 SHELTERS_PER_ORGANIZATION_MAX = 16
 STAFFED = 6  # organizations where a second person helps
@@ -126,7 +132,7 @@ class Casting:
         partner = Organization(PARTNER, "Mercado Parceiro (demonstração)", ["partner", "provider"])
         organizations = [*receivers, *providers, partner]
         members = {one.key: self._member_accounts(one, number) for number, one in enumerate(organizations)}
-        volunteers = {f"volunteer{n:02d}": self.account(f"volunteer{n:02d}", n) for n in range(VOLUNTEERS)}
+        volunteers = {key: self.account(key, n) for n, key in enumerate(self._rested())}
         coordinator = self.account("coordinator", 7)
         self._save()
         everybody = [*(account for group in members.values() for account in group), *volunteers.values(), coordinator]
@@ -142,6 +148,19 @@ class Casting:
         key = await self._partner_key(partner)
         carriers = [people[account.email] for account in volunteers.values()]
         return Cast(admin, people[coordinator.email], receivers, providers, partner, key, carriers)
+
+    def _rested(self) -> list[str]:
+        """So many volunteers who can still carry a lot today: the old ones first, then new ones."""
+        names = (f"volunteer{n:02d}" for n in itertools.count())
+        yesterday = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+        unfinished = {left["volunteer"] for left in self._state.unfinished}
+        rested = (
+            name
+            for name in names
+            if sum(claimed > yesterday for claimed in self._state.carried.get(name, ())) <= CLAIMS_BEFORE_MAX
+            or name in unfinished
+        )
+        return list(itertools.islice(rested, VOLUNTEERS))
 
     def _member_accounts(self, organization: Organization, number: int) -> list[Account]:
         helper = [f"{organization.key}.staff"] if number % 5 == 0 and number < 5 * STAFFED else []
@@ -262,7 +281,7 @@ class Casting:
             self._save()
         return Key(self._state.partner_key)
 
-    async def _kept(self, title: str, items: Iterable[data.T], work: Callable[[data.T], Awaitable[None]]) -> None:
+    async def _kept(self, title: str, items: Iterable[T], work: Callable[[T], Awaitable[None]]) -> None:
         try:
             await self._stages.each(title, items, work)
         finally:

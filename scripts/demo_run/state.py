@@ -37,7 +37,8 @@ class State:
     profiles: list[str] = field(default_factory=list)
     roles: list[str] = field(default_factory=list)  # "account/role"
     partner_key: str = ""
-    endpoints: list[str] = field(default_factory=list)
+    endpoint: dict[str, str] = field(default_factory=dict)  # id and secret
+    carried: dict[str, list[str]] = field(default_factory=dict)  # account -> when it claimed
     unfinished: list[dict[str, Any]] = field(default_factory=list)
 
 

@@ -1,0 +1,136 @@
+"""What the databases say: the event stores, read directly, and every other table that a check compares with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from contracts.registry import event_types
+
+from scripts.demo_run.stack import SERVICES
+
+Row = Mapping[str, Any]
+# Inboxes keep two weeks; what is older cannot be counted against them any more.
+LOOKED_AT = timedelta(days=12)
+STATEMENT_S_MAX = 60
+
+# Domain events that are published under another name.
+RENAMED = {
+    ("deliveries", "ClaimConfirmed"): "DeliveryClaimConfirmed",
+    ("deliveries", "DeliveryInterrupted"): "DropoffRefused",
+}
+# Domain events that concern nobody outside. Any other without a public name is a finding.
+PRIVATE = {
+    ("deliveries", "HoldGranted"),
+    ("deliveries", "HoldRejected"),
+    ("deliveries", "NoShowContested"),
+}
+PRIVATE_PRODUCERS = {"webhooks"}  # endpoints concern their owner alone
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An event as its producer keeps it; `public` is the type it is published as, None when it is private."""
+
+    id: UUID
+    producer: str
+    kind: str
+    public: str | None
+    stream: UUID
+    version: int
+    at: datetime
+    data: dict[str, Any]
+    actor: UUID | None
+
+
+@cache
+def public_types() -> dict[tuple[str, str], str]:
+    """(producer, class name) of every published type."""
+    return {(event.producer, event.__name__): name for name, event in event_types().items()}
+
+
+def published_as(producer: str, kind: str) -> str | None:
+    """The public type of a domain event, or None."""
+    return public_types().get((producer, RENAMED.get((producer, kind), kind)))
+
+
+def is_private(producer: str, kind: str) -> bool:
+    """Known to stay inside its service."""
+    return producer in PRIVATE_PRODUCERS or (producer, kind) in PRIVATE
+
+
+class Evidence:
+    """Connections to the seven databases, and the event stores as they were read."""
+
+    def __init__(self, connections: Mapping[str, asyncpg.Connection]) -> None:
+        self._connections = connections
+        self.since = datetime.now(UTC) - LOOKED_AT
+        self.stores: dict[str, list[Stored]] = {}
+
+    async def rows(self, service: str, query: str, *arguments: Any) -> list[Row]:
+        """All rows of a query on one service's database."""
+        return list(await self._connections[service].fetch(query, *arguments))
+
+    async def value(self, service: str, query: str, *arguments: Any) -> Any:
+        """The first column of the first row."""
+        return await self._connections[service].fetchval(query, *arguments)
+
+    async def read_stores(self) -> None:
+        """Read every event store anew."""
+        for service in self._connections:
+            rows = await self.rows(
+                service,
+                "SELECT event_id, type, stream_id, version, occurred_at, data, meta FROM events"
+                " WHERE occurred_at > $1 ORDER BY seq",
+                self.since,
+            )
+            self.stores[service] = [_stored(service, row) for row in rows]
+
+    @property
+    def published(self) -> dict[UUID, Stored]:
+        """Every event that is published, of all services, by id."""
+        return {event.id: event for store in self.stores.values() for event in store if event.public}
+
+    def of(self, producer: str, *kinds: str) -> list[Stored]:
+        """The events of some kinds."""
+        return [event for event in self.stores[producer] if event.kind in kinds]
+
+
+def _stored(producer: str, row: Row) -> Stored:
+    actor = row["meta"].get("actor_id")
+    return Stored(
+        id=UUID(int=row["event_id"].int),
+        producer=producer,
+        kind=row["type"],
+        public=None if is_private(producer, row["type"]) else published_as(producer, row["type"]),
+        stream=UUID(int=row["stream_id"].int),
+        version=row["version"],
+        at=row["occurred_at"],
+        data=row["data"],
+        actor=UUID(actor) if actor else None,
+    )
+
+
+@asynccontextmanager
+async def opened(settings: Mapping[str, str]) -> AsyncIterator[Evidence]:
+    """Connected to every database of the instance, for reading."""
+    async with AsyncExitStack() as stack:
+        connections = {}
+        for service in SERVICES:
+            connection = await asyncpg.connect(
+                settings[f"VAJ_{service.upper()}_DATABASE_URL"], command_timeout=STATEMENT_S_MAX
+            )
+            stack.push_async_callback(connection.close)
+            await connection.execute("SET default_transaction_read_only = on")
+            await connection.set_type_codec(
+                "jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads, format="text"
+            )
+            connections[service] = connection
+        yield Evidence(connections)

@@ -1,0 +1,143 @@
+"""The reconciliation of a running stack: 0 lost, 0 doubled, ledger conserved — or a line that says what is wrong.
+
+Compares the producers' event stores with everything that should follow from them. `scripts/reconcile` runs it alone;
+the demo and the end-to-end tests call `reconcile`. Exit code 0 when every line is ok, 1 when one is not, 2 when it could
+not be made at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from scripts.demo_run import evidence as reading
+from scripts.demo_run import insiders, stack, state
+from scripts.demo_run.checks import Check, dashboard, events, goods, people, webhooks
+from scripts.demo_run.client import Caller, Gateway, Person
+from scripts.demo_run.quiet import DEADLINE_S, NeverQuiet, until_quiet
+from scripts.demo_run.receiver import load_receipts
+from scripts.demo_run.timings import Timings
+
+STATE_FILE, RECEIPTS_FILE = "demo.json", "demo-receipts.ndjson"
+ADMIN = "admin"
+FAILED, IMPOSSIBLE = 1, 2
+
+
+@dataclass(frozen=True)
+class Report:
+    """Every check, and how long it took until the stack was quiet."""
+
+    checks: tuple[Check, ...]
+    quiet_after_s: float
+    took_s: float
+
+    @property
+    def ok(self) -> bool:
+        """Nothing lost, nothing doubled, nothing else wrong."""
+        return all(check.ok for check in self.checks)
+
+    @property
+    def lost(self) -> int:
+        """Effects that are missing, over all checks."""
+        return sum(check.lost for check in self.checks)
+
+    @property
+    def doubled(self) -> int:
+        """Effects that came more than once, over all checks."""
+        return sum(check.doubled for check in self.checks)
+
+
+async def reconcile(
+    settings: Mapping[str, str],
+    reader: Caller,
+    *,
+    receipts: Path | None = None,
+    repeats_allowed: bool = False,
+    deadline_s: float = DEADLINE_S,
+) -> Report:
+    """Wait until the stack is quiet and compare.
+
+    `settings` are those of stack.env; `reader` may see every organization's dashboard; `receipts` is the file that
+    receivers of webhooks write. A webhook may come twice when its sender is killed between the request and its record:
+    with `repeats_allowed` that counts for nothing, as receivers know it by its id.
+    Raises `NeverQuiet` when something still moves after the deadline.
+    """
+    began = time.monotonic()
+    asked = await insiders.ask(settings, folds=False)
+    async with reading.opened(settings) as evidence:
+        quiet_after_s = await until_quiet(evidence, settings, asked["bindings"], deadline_s=deadline_s)
+        folding = asyncio.create_task(insiders.ask(settings, folds=True))
+        await evidence.read_stores()
+        checks = await events.check(evidence, asked["bindings"])
+        checks += await _dashboards(evidence, settings, reader)
+        checks += await people.check(evidence, Path(settings["VAJ_MAILDIR"]))
+        kept = load_receipts(receipts) if receipts else []
+        checks += await webhooks.check(evidence, kept, repeats_allowed=repeats_allowed)
+        checks += await goods.check(evidence, (await folding)["folds"])
+    return Report(tuple(checks), quiet_after_s, time.monotonic() - began)
+
+
+async def _dashboards(evidence: reading.Evidence, settings: Mapping[str, str], reader: Caller) -> list[Check]:
+    gateway = Gateway(settings["VAJ_PUBLIC_URL"], Timings())
+    try:
+        return await dashboard.check(evidence, gateway, reader)
+    finally:
+        await gateway.close()
+
+
+def show(console: Console, report: Report) -> None:
+    """A line per check, then the verdict."""
+    console.print(f"\nreconciliation (quiet after {report.quiet_after_s:.1f} s)", highlight=False)
+    for check in report.checks:
+        mark = "[green]ok[/]  " if check.ok else "[red]FAIL[/]"
+        console.print(f"{mark} {check.name:<42} {check.figures}", highlight=False, soft_wrap=True)
+        for example in check.examples:
+            console.print(f"       {example}", highlight=False, markup=False, soft_wrap=True)
+    verdict = "ok" if report.ok else "FAIL"
+    console.print(
+        f"reconciliation: {verdict} — {report.lost:,} lost, {report.doubled:,} doubled,"
+        f" {sum(check.ok for check in report.checks)} of {len(report.checks)} checks hold ({report.took_s:.1f} s)",
+        highlight=False,
+    )
+
+
+def _reader(folder: Path, email: str | None) -> Person:
+    if email is not None:
+        return Person(email, sys.stdin.readline().rstrip("\n"), "reader")
+    known = state.load(folder / STATE_FILE)
+    if ADMIN not in known.accounts:
+        raise stack.NotRunning("nobody to ask with: run scripts/demo first, or give --email and the password on stdin")
+    return state.person_of(known.accounts[ADMIN])
+
+
+def main() -> int:
+    """Reconcile the running stack and say so."""
+    parser = argparse.ArgumentParser(prog="scripts/reconcile", description=__doc__)
+    parser.add_argument(
+        "--email", help="who asks for the dashboards: a coordinator or admin; password on standard input"
+    )
+    parser.add_argument(
+        "--deadline", type=float, default=DEADLINE_S, metavar="S", help="how long it may take to be quiet"
+    )
+    given = parser.parse_args()
+    console = Console()
+    folder = stack.home()
+    try:
+        settings, reader = stack.settings(folder), _reader(folder, given.email)
+        report = asyncio.run(reconcile(settings, reader, receipts=folder / RECEIPTS_FILE, deadline_s=given.deadline))
+    except (stack.NotRunning, NeverQuiet, OSError) as error:
+        console.print(f"reconcile: {error}", highlight=False, markup=False)
+        return FAILED if isinstance(error, NeverQuiet) else IMPOSSIBLE
+    show(console, report)
+    return 0 if report.ok else FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
