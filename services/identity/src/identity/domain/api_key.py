@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
-from uuid import UUID
 
 from chassis.kernel import Aggregate, Invalid
 
 from identity.domain import facts, refusals
-from identity.domain.terms import ApiKeyId, ApiKeyStatus, KeyEnvironment, KeySecret, OrganizationId
+from identity.domain.terms import NO_ORGANIZATION, ApiKeyId, ApiKeyStatus, KeyEnvironment, KeySecret, OrganizationId
 
+_NO_SECRET = KeySecret(prefix="", sha256="")
 ACTIVE_KEYS_MAX = 100  # per organization; closing it revokes them all in one transaction
 
 
@@ -19,14 +19,14 @@ ACTIVE_KEYS_MAX = 100  # per organization; closing it revokes them all in one tr
 class ApiKey(Aggregate):
     """`active → revoked`; expired once its time is up. Only a digest of the key itself is known."""
 
-    organization_id: OrganizationId = OrganizationId(UUID(int=0))
+    organization_id: OrganizationId = NO_ORGANIZATION
     name: str = ""
     env: KeyEnvironment = KeyEnvironment.TEST
     scopes: tuple[str, ...] = ()
     cnpjs: tuple[str, ...] = ()
     rate_per_minute: int | None = None
     expires_at: datetime | None = None
-    secret: KeySecret = KeySecret(prefix="", sha256="")
+    secret: KeySecret = _NO_SECRET
     status: ApiKeyStatus = ApiKeyStatus.ACTIVE
     issued_at: datetime | None = None
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Self
-from uuid import UUID
 
 from chassis.kernel import Aggregate
 
 from identity.domain import facts
-from identity.domain.terms import OrganizationId, PlaceDetails, PlaceId
+from identity.domain.terms import NO_ORGANIZATION, OrganizationId, PlaceDetails, PlaceId
 
 _NOWHERE = PlaceDetails(name="", roles=(), address="", ibge_city="", lat=0, lon=0, tz="UTC", accepts=())
 
@@ -19,14 +18,12 @@ _NOWHERE = PlaceDetails(name="", roles=(), address="", ibge_city="", lat=0, lon=
 class Place(Aggregate):
     """A pickup or receiving place of one organization."""
 
-    organization_id: OrganizationId = OrganizationId(UUID(int=0))
+    organization_id: OrganizationId = NO_ORGANIZATION
     details: PlaceDetails = _NOWHERE
     added_at: datetime | None = None
 
     @classmethod
-    def add(
-        cls, place_id: PlaceId, *, organization_id: OrganizationId, details: PlaceDetails, now: datetime
-    ) -> Self:
+    def add(cls, place_id: PlaceId, *, organization_id: OrganizationId, details: PlaceDetails, now: datetime) -> Self:
         """A new place."""
         place = cls(id=place_id)
         place.record(facts.PlaceAdded(organization_id=organization_id, details=details, added_at=now))

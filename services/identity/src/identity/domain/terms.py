@@ -14,6 +14,7 @@ SessionId = NewType("SessionId", UUID)
 ApiKeyId = NewType("ApiKeyId", UUID)
 SigningKeyId = NewType("SigningKeyId", UUID)
 
+NO_ORGANIZATION = OrganizationId(UUID(int=0))  # what an aggregate without events belongs to
 HOME_DECIMALS = 2  # a hundredth of a degree is about 1 km: a neighbourhood, not a door
 
 

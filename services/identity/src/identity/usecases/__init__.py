@@ -1,0 +1,1 @@
+"""What can be done with identity: load, decide, save. Callers' rights are checked here, once."""
