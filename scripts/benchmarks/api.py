@@ -24,7 +24,11 @@ from scripts.stack import REPOSITORY, Stack
 HOME = REPOSITORY / ".local" / "bench"
 ROUNDS = 5
 SECONDS = 4
-OPEN_LIMITS = {"VAJ_RATE_PER_MINUTE": "100000000", "VAJ_GATEWAY_RATE_PER_S": "1000000", "VAJ_GATEWAY_RATE_BURST": "1000000"}
+OPEN_LIMITS = {
+    "VAJ_RATE_PER_MINUTE": "100000000",
+    "VAJ_GATEWAY_RATE_PER_S": "1000000",
+    "VAJ_GATEWAY_RATE_BURST": "1000000",
+}
 BARE_ROUTE = """http:
   routers:
     bare: {priority: 100, service: bare, rule: "PathPrefix(`/bare/`)"}
@@ -105,7 +109,10 @@ async def _measure(stack: Stack) -> list[Target]:
             Call(f"{public}/v1/batches", partner.headers, 201, body, keyed=True),
             Call(f"{public}/bare/batches", {}, 201, bare_body),
         ),
-        "batch by key": (Call(f"{public}/v1/batches/{batch_id}", partner.headers), Call(f"{public}/bare/batches/{batch_id}", {})),
+        "batch by key": (
+            Call(f"{public}/v1/batches/{batch_id}", partner.headers),
+            Call(f"{public}/bare/batches/{batch_id}", {}),
+        ),
         "list of 50": (Call(f"{public}/v1/batches{tail}", partner.headers), Call(f"{public}/bare/batches{tail}", {})),
     }
     targets = [_interleaved(name, *pair) for name, pair in pairs.items()]
@@ -127,7 +134,9 @@ def _sampling(stack: Stack, headers: dict[str, str], path: str) -> Target:
     processes = {}
     for ratio in ("0.05", "0"):
         ports = {"VAJ_API_PORT": str(free_port()), "VAJ_OPS_PORT": str(free_port()), "VAJ_HOST": "127.0.0.1"}
-        processes[ratio] = LiveService("batches", shared | ports | OPEN_LIMITS | {"VAJ_TRACE_SAMPLE_RATIO": ratio}, role="api")
+        processes[ratio] = LiveService(
+            "batches", shared | ports | OPEN_LIMITS | {"VAJ_TRACE_SAMPLE_RATIO": ratio}, role="api"
+        )
         processes[ratio].start()
     try:
         calls = {ratio: Call(process.url + path, headers) for ratio, process in processes.items()}
@@ -157,7 +166,9 @@ async def _bind_a_reader(stack: Stack) -> None:
     async with await aio_pika.connect(stack.settings["VAJ_BROKER_URL"]) as connection:
         channel = await connection.channel()
         queue = await channel.declare_queue(
-            "bench.sink", durable=True, arguments={"x-queue-type": "quorum", "x-max-length": 1000, "x-overflow": "drop-head"}
+            "bench.sink",
+            durable=True,
+            arguments={"x-queue-type": "quorum", "x-max-length": 1000, "x-overflow": "drop-head"},
         )
         exchange = await channel.declare_exchange("evt.batches", aio_pika.ExchangeType.TOPIC, durable=True)
         await queue.bind(exchange, "#")

@@ -49,9 +49,14 @@ async def _measure(stack: Stack) -> list[float]:
     port = free_port()
     runner = await _receiver(received, port)
     async with httpx.AsyncClient(
-        base_url=stack.settings["VAJ_PUBLIC_URL"], headers=partner.headers, timeout=30, limits=httpx.Limits(max_connections=32)
+        base_url=stack.settings["VAJ_PUBLIC_URL"],
+        headers=partner.headers,
+        timeout=30,
+        limits=httpx.Limits(max_connections=32),
     ) as client:
-        answer = await client.post("/v1/webhook-endpoints", json={"url": f"http://127.0.0.1:{port}/", "event_types": []})
+        answer = await client.post(
+            "/v1/webhook-endpoints", json={"url": f"http://127.0.0.1:{port}/", "event_types": []}
+        )
         answer.raise_for_status()
         created = await _stream(client, a_batch(place_id))
         deadline = time.monotonic() + SETTLE_S

@@ -31,7 +31,9 @@ class Target:
         return self.ratio >= self.limit if self.at_least else self.ratio <= self.limit
 
 
-def compared(name: str, figures: Sequence[float], floors: Sequence[float], *, at_least: float, unit: str = "req/s") -> Target:
+def compared(
+    name: str, figures: Sequence[float], floors: Sequence[float], *, at_least: float, unit: str = "req/s"
+) -> Target:
     """Medians of interleaved rounds against each other."""
     return Target(name, statistics.median(figures), unit, statistics.median(floors), at_least, at_least=True)
 
