@@ -38,7 +38,9 @@ USEFUL = {
         r"|alcool|alc|pano|cloro|balde|escova|luva|sapolio|multiuso)\b", re.IGNORECASE),
 }  # fmt: skip
 # Texts with tax notes, lots, dates, dangerous goods or codes only are no names of a product.
-NO_PRODUCT_NAME = re.compile(r"tribut|vlr aprox|lote|valid|fonte|onu \d|\||;|fci|gtin|r\$|\d{6}|[a-z]{2}\d{4}", re.IGNORECASE)
+NO_PRODUCT_NAME = re.compile(
+    r"tribut|vlr aprox|lote|valid|fonte|onu \d|\||;|fci|gtin|r\$|\d{6}|[a-z]{2}\d{4}", re.IGNORECASE
+)
 NAME_CHARS = range(10, 61)
 
 
