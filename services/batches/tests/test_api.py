@@ -75,12 +75,14 @@ async def test_a_foreign_batch_is_not_found(client: httpx.AsyncClient, provider:
     """Another tenant's unpublished batch is 404 on every route."""
     batch = await _created(client, provider)
     stranger = await callers.person(member_of=await callers.organization())
+    stale = stranger.headers | {"If-Match": '"9"'}
     path = f"/v1/batches/{batch['id']}"
 
     answers = [
         await client.get(path, headers=stranger.headers),
         await client.get(f"{path}/history", headers=stranger.headers),
         await client.post(f"{path}/ready", json={}, headers=stranger.headers),
+        await client.post(f"{path}/ready", json={}, headers=stale),
         await client.post(f"{path}/adjust", json={"quantity": 3, "reason": "x"}, headers=stranger.headers),
         await client.post(f"{path}/cancel", json={"reason": "x"}, headers=stranger.headers),
         await client.post(f"{path}/recall", json={"reason": "x", "severity": "low"}, headers=stranger.headers),

@@ -250,10 +250,11 @@ async def _own_pickup_place(directory: Directory, principal: Principal, place_id
 
 
 async def _seen(tx: Transaction, principal: Principal, batch_id: UUID, if_match: int | None) -> Batch:
-    batch = await BATCHES.get(tx, batch_id, if_match=if_match)
+    batch = await BATCHES.get(tx, batch_id)
     visible = batch.status == "ready" or principal.acts_for(batch.organization_id) or principal.is_coordinator
     if not visible:
         raise BatchNotFound
+    batch.expect_version(if_match)
     return batch
 
 

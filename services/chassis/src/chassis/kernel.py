@@ -93,6 +93,11 @@ class Aggregate:
         getattr(self, f"_on_{type(event).__name__}")(event)
         self.version += 1
 
+    def expect_version(self, version: int | None) -> None:
+        """Raise `Stale` when the caller speaks of another version; None speaks of any."""
+        if version is not None and version != self.version:
+            raise Stale(version=self.version)
+
     @classmethod
     def fold(cls, aggregate_id: UUID, events: list[Any]) -> Self:
         """The aggregate as it was after these events."""

@@ -12,7 +12,7 @@ import msgspec
 
 from chassis import eventstore
 from chassis.database import Row, Transaction
-from chassis.kernel import Aggregate, NotFound, Stale, new_id
+from chassis.kernel import Aggregate, NotFound, new_id
 from chassis.outbox import Announcement, enqueue
 
 A = TypeVar("A", bound=Aggregate)
@@ -53,8 +53,7 @@ class Repository(Generic[A]):
         if row is None:
             raise self._not_found
         aggregate = self._decoder.decode(row["state"])
-        if if_match is not None and if_match != aggregate.version:
-            raise Stale(version=aggregate.version)
+        aggregate.expect_version(if_match)
         return aggregate
 
     async def find(self, tx: Transaction, aggregate_id: UUID) -> A | None:
