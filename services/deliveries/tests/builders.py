@@ -206,5 +206,5 @@ def wrong(code: str) -> str:
     return f"{(int(code) + 500_001) % 1_000_000:06d}"
 
 
-_KNOWN_BATCH = "SELECT true FROM known_batches WHERE batch_id = $1"
-_KNOWN_VOLUNTEER = "SELECT true FROM volunteers WHERE user_id = $1 AND vehicle IS NOT NULL"
+_KNOWN_BATCH = "SELECT EXISTS (SELECT FROM known_batches WHERE batch_id = $1)"
+_KNOWN_VOLUNTEER = "SELECT EXISTS (SELECT FROM volunteers WHERE user_id = $1 AND vehicle IS NOT NULL)"

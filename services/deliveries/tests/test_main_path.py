@@ -8,8 +8,8 @@ import msgspec
 from chassis.testing import LiveService
 from contracts.events import deliveries as events
 from contracts.events.deliveries import _DeliveryEvent
-
 from deliveries.repository import DELIVERIES
+
 from services.deliveries.tests.builders import PICKUP_POINT, World, dropped
 
 PATH = (
