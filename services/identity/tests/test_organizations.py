@@ -12,8 +12,8 @@ from chassis.database import Database
 from chassis.kernel import new_id
 from chassis.testing import Tap, eventually
 from contracts.events import identity as events
-
 from identity.repository import ORGANIZATIONS
+
 from services.identity.tests.people import People, a_cnpj, an_organization
 
 

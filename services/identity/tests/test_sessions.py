@@ -16,11 +16,11 @@ from chassis.database import Database
 from chassis.kernel import new_id
 from chassis.testing import LiveService, Tap, eventually, free_port
 from contracts.events import identity as events
+from identity.tokens import refresh_digest
+from identity.usecases import sessions
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey
 
-from identity.tokens import refresh_digest
-from identity.usecases import sessions
 from services.identity.tests.people import PASSWORD, People, Person, an_email
 
 

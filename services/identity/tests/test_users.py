@@ -13,8 +13,8 @@ from chassis.database import Database
 from chassis.kernel import new_id
 from chassis.testing import Tap, eventually
 from contracts.events import identity as events
-
 from identity.repository import USERS
+
 from services.identity.tests.people import PASSWORD, People, a_user, an_email
 
 VOLUNTEER = {"vehicle": "car", "capacity_g": 150_000, "lat": -30.034647, "lon": -51.217658, "radius_m": 8_000}
