@@ -100,12 +100,18 @@ class Transaction:
     async def fetch(self, query: Query, *args: Any) -> list[Row]:
         """All rows of a bounded query."""
         sql, arguments = compiled(query, args)
-        return await self._runner.fetch(sql, *arguments)
+        try:
+            return await self._runner.fetch(sql, *arguments)
+        except asyncpg.DeadlockDetectedError as error:
+            raise ConcurrentUpdate from error
 
     async def fetchrow(self, query: Query, *args: Any) -> Row | None:
         """The first row, or None."""
         sql, arguments = compiled(query, args)
-        return await self._runner.fetchrow(sql, *arguments)
+        try:
+            return await self._runner.fetchrow(sql, *arguments)
+        except asyncpg.DeadlockDetectedError as error:
+            raise ConcurrentUpdate from error
 
     async def fetchval(self, query: Query, *args: Any) -> Any:
         """The first column of the first row, or None."""
@@ -127,6 +133,8 @@ class Transaction:
             await self._runner.execute(sql, *(value for _, args in writes for value in args))
         except asyncpg.IntegrityConstraintViolationError as error:
             raise self._meaning(error) from error
+        except asyncpg.DeadlockDetectedError as error:  # an optimistic command met one that locks: it runs again
+            raise ConcurrentUpdate from error
 
     def _meaning(self, error: asyncpg.IntegrityConstraintViolationError) -> Exception:
         name = getattr(error, "constraint_name", None) or ""
