@@ -137,7 +137,7 @@ def copied(to: Path) -> Path:
 def linted(root: Path) -> subprocess.CompletedProcess[str]:
     """`lint-imports` over a copy of the tree."""
     path = os.pathsep.join(str(root / folder) for folder in LINTED)
-    command = [Path(sys.executable).with_name("lint-imports"), "--no-logo", "--no-cache"]
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-logo", "--no-cache"]
     told = os.environ | {"PYTHONPATH": path, "COLUMNS": "500", "NO_COLOR": "1"}
     return subprocess.run(command, cwd=root, env=told, capture_output=True, text=True, check=False)
 

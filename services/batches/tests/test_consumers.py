@@ -9,6 +9,8 @@ from uuid import UUID
 
 import httpx
 import pytest
+from batches import domain, usecases
+from batches.repository import BATCHES
 from chassis.database import Database
 from chassis.kernel import ConcurrentUpdate, new_id
 from chassis.testing import Bus, Callers, Tap, eventually
@@ -16,8 +18,6 @@ from contracts.envelope import Event
 from contracts.events import batches as own
 from contracts.events import deliveries as events
 
-from batches import domain, usecases
-from batches.repository import BATCHES
 from services.batches.tests.builders import a_batch
 
 
@@ -74,7 +74,9 @@ async def _quantities(client: httpx.AsyncClient, supply: Supply) -> dict[str, in
     return quantities
 
 
-async def test_a_delivery_carries_goods_through_the_ledger(client: httpx.AsyncClient, supply: Supply, bus: Bus, tap: Tap) -> None:
+async def test_a_delivery_carries_goods_through_the_ledger(
+    client: httpx.AsyncClient, supply: Supply, bus: Bus, tap: Tap
+) -> None:
     """Planned holds, picked up leaves with the shortfall back, completed delivers; each announced once."""
     delivery_id, line_id = new_id(), new_id()
     step = {"delivery_id": delivery_id, "line_id": line_id, "planned": 10}
@@ -86,7 +88,9 @@ async def test_a_delivery_carries_goods_through_the_ledger(client: httpx.AsyncCl
 
     await bus.publish(supply.fact(events.PickupConfirmed, **step, picked=8), subject=delivery_id, version=4)
     await tap.saw(own.BatchPickedUp, supply.id)
-    await bus.publish(supply.fact(events.DeliveryCompleted, **step, picked=8, delivered=8), subject=delivery_id, version=5)
+    await bus.publish(
+        supply.fact(events.DeliveryCompleted, **step, picked=8, delivered=8), subject=delivery_id, version=5
+    )
     await tap.saw(own.BatchDelivered, supply.id)
 
     expected = {"total": 40, "available": 32, "held": 0, "in_transit": 0, "delivered": 8, "lost": 0}
@@ -122,7 +126,9 @@ async def test_more_than_there_is_is_rejected_with_the_reason(supply: Supply, bu
     assert rejected.reason == "insufficient"
 
 
-async def test_an_event_that_overtook_its_cause_waits(client: httpx.AsyncClient, supply: Supply, bus: Bus, tap: Tap) -> None:
+async def test_an_event_that_overtook_its_cause_waits(
+    client: httpx.AsyncClient, supply: Supply, bus: Bus, tap: Tap
+) -> None:
     """A pickup that arrives before its plan is tried again and then applied."""
     delivery_id = new_id()
     step = {"delivery_id": delivery_id, "line_id": new_id(), "planned": 10}
@@ -142,7 +148,9 @@ async def test_poison_becomes_a_dead_letter_and_its_neighbours_are_handled(
     deliveries = [new_id() for _ in range(9)]
     for number, delivery_id in enumerate(deliveries):
         if number == 4:
-            await bus.send(b'{"nonsense": 1}', producer="deliveries", routing_key="delivery.planned.v1", message_id=str(poison))
+            await bus.send(
+                b'{"nonsense": 1}', producer="deliveries", routing_key="delivery.planned.v1", message_id=str(poison)
+            )
         planned = supply.fact(events.DeliveryPlanned, delivery_id=delivery_id, line_id=new_id(), planned=1)
         await bus.publish(planned, subject=delivery_id)
 
@@ -190,7 +198,9 @@ async def test_concurrent_holds_never_oversell(database: Database) -> None:
     assert after == row
 
 
-async def test_the_goods_expire_by_themselves(client: httpx.AsyncClient, callers: Callers, database: Database, tap: Tap) -> None:
+async def test_the_goods_expire_by_themselves(
+    client: httpx.AsyncClient, callers: Callers, database: Database, tap: Tap
+) -> None:
     """When `use_by_at` comes, a timer ends the batch and what was available is lost."""
     organization_id = await callers.organization()
     partner = await callers.partner(organization_id)
