@@ -326,7 +326,7 @@ async def test_starttls_and_login_are_used_when_offered(
     def authenticate(_server: Any, session: Session, _envelope: Envelope, _kind: str, data: Any) -> AuthResult:
         assert session.ssl is not None
         logins.append((data.login, data.password))
-        return AuthResult(success=data.password == b"p@ss/word")
+        return AuthResult(success=data.password == b"p@ss/word", handled=False)
 
     options = {"tls_context": server, "require_starttls": True, "authenticator": authenticate, "auth_required": True}
     url = serve(url="smtp://robot:p%40ss%2Fword@{at}", **options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, DateTime, MetaData, Table, Text, Time
+from sqlalchemy import Boolean, Column, DateTime, Integer, MetaData, Table, Text, Time
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 
 METADATA = MetaData()
@@ -45,6 +45,6 @@ CONTACTS = Table(
     Column("locale", Text, nullable=False),
     Column("display_name", Text),
     Column("fetched_at", _MOMENT),
-    Column("attempts", nullable=False),
+    Column("attempts", Integer, nullable=False),
     Column("due_at", _MOMENT),
 )
