@@ -6,7 +6,7 @@ from uuid import UUID
 
 from chassis.access import Directory, Place, Principal
 from chassis.database import Transaction
-from chassis.kernel import Conflict, Forbidden, Invalid, NotFound, Stale
+from chassis.kernel import Conflict, Forbidden, Invalid, NotFound
 
 from resources import queries
 from resources.domain import RequestNotFound, ReservationId, ReservationNotFound, ResourceRequest, Status
@@ -94,8 +94,7 @@ async def seen(
     request = await REQUESTS.get(tx, request_id)
     if not await _visible(directory, principal, request):
         raise RequestNotFound
-    if if_match is not None and if_match != request.version:
-        raise Stale(version=request.version)
+    request.expect_version(if_match)
     return request
 
 
