@@ -8,15 +8,15 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from chassis.kernel import new_id
+from chassis.kernel import ConcurrentUpdate, new_id
+from chassis.testing import eventually
 from contracts.events import deliveries as events
 from contracts.events import identity
 from deliveries.repository import DELIVERIES
+from deliveries.usecases.saving import save
 
 from services.deliveries.tests.builders import World
 from services.deliveries.tests.test_api import said
-
-NOW = datetime.now(UTC)
 
 
 async def test_a_hundred_volunteers_claim_and_one_wins(world: World) -> None:
@@ -81,16 +81,19 @@ async def test_only_volunteers_with_room_and_time_claim(world: World) -> None:
 
 
 async def test_a_day_has_so_many_claims(world: World) -> None:
-    """With ten claims within a day the eleventh is refused, though the hours do not overlap."""
+    """Thirteen claims at the same time, for hours that do not overlap: ten are won, three are over the day's cap."""
     volunteer = await world.volunteer()
     first = datetime.now(UTC) + timedelta(days=1)
-    for number in range(11):
+    opened = []
+    for number in range(13):
         start = first + timedelta(hours=2 * number)
         window = {"from_at": start, "to_at": start + timedelta(hours=1)}
-        batch = await world.batch(use_by_at=first + timedelta(days=3), pickup_window=window)
-        answer = await world.give(volunteer, await world.opened(batch), "claim")
-        assert said(answer) == ((200, "") if number < 10 else (409, "claim-cap-reached"))
-    assert answer.json()["daily_cap"] == 10
+        opened.append(await world.opened(await world.batch(use_by_at=first + timedelta(days=3), pickup_window=window)))
+
+    answers = await asyncio.gather(*(world.give(volunteer, delivery, "claim") for delivery in opened))
+
+    assert sorted(said(answer) for answer in answers) == [(200, "")] * 10 + [(409, "claim-cap-reached")] * 3
+    assert {answer.json()["daily_cap"] for answer in answers if answer.status_code == 409} == {10}
 
 
 async def test_a_claim_made_early_is_kept_or_lost(world: World) -> None:
@@ -176,3 +179,30 @@ async def test_a_suspended_volunteer_carries_nothing_new(world: World) -> None:
 
     assert said(refused) == (409, "volunteer-not-active")
     assert await world.status(carried) == "in_transit"
+
+
+async def test_a_command_that_meets_a_lock_is_decided_again(world: World) -> None:
+    """While a fact is being handled under locks, a person's command on the same delivery waits, then clashes cleanly."""
+    delivery = await world.claimed(await world.volunteer())
+    database, delivery_id, handling = world.database, UUID(delivery["id"]), timedelta(minutes=30)
+
+    async def release() -> None:
+        async with database.command() as tx:
+            claimed = await DELIVERIES.get(tx, delivery_id)
+            claimed.release(reason="ill")
+            save(tx, claimed, min_handling=handling, now=datetime.now(UTC))
+
+    async with database.transaction() as tx:
+        locked = await DELIVERIES.get(tx, delivery_id)
+        releasing = asyncio.create_task(release())
+        await eventually(lambda: database.reading().fetchval(_SOMEBODY_WAITS))
+        locked.cancel(reason="rain")
+        save(tx, locked, min_handling=handling, now=datetime.now(UTC))
+
+    with pytest.raises(ConcurrentUpdate):
+        await releasing
+    assert await world.status(delivery) == "cancelled"
+
+
+_SOMEBODY_WAITS = """SELECT EXISTS (
+    SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')"""

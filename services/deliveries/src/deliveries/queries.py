@@ -62,6 +62,15 @@ def is_visible(principal: Principal, delivery: Delivery) -> bool:
     return delivery.status is Status.OPEN or is_party(principal, delivery)
 
 
+def sight_of(
+    principal: Principal, delivery: Delivery, *, pickup: Point | None, dropoff: Point | None, now: datetime
+) -> Sight:
+    """The delivery as the caller may see it."""
+    exact = _knows_the_doors(principal, delivery, now)
+    pickup, dropoff = _shown(pickup, exact=exact), _shown(dropoff, exact=exact)
+    return Sight(delivery, is_party(principal, delivery), exact, pickup, dropoff)
+
+
 async def one(tx: Transaction, principal: Principal, delivery_id: UUID, *, now: datetime) -> Sight:
     """A delivery that the caller may see."""
     row = await tx.fetchrow(_ONE, delivery_id)
@@ -76,7 +85,7 @@ async def after(tx: Transaction, principal: Principal, delivery: Delivery, *, no
     rows = await tx.fetch(_POINTS, [delivery.pickup_place_id, delivery.receiving_place_id])
     points = {row["place_id"]: (row["lat"], row["lon"]) for row in rows}
     pickup, dropoff = points.get(delivery.pickup_place_id), points.get(delivery.receiving_place_id)
-    return _sight(principal, delivery, pickup=pickup, dropoff=dropoff, now=now)
+    return sight_of(principal, delivery, pickup=pickup, dropoff=dropoff, now=now)
 
 
 async def many(
@@ -130,15 +139,7 @@ def _near(query: Select[Any], wanted: Filter) -> Select[Any]:
 def _of_row(row: Row, principal: Principal, now: datetime) -> Sight:
     pickup = None if row["pickup_lat"] is None else (row["pickup_lat"], row["pickup_lon"])
     dropoff = None if row["dropoff_lat"] is None else (row["dropoff_lat"], row["dropoff_lon"])
-    return _sight(principal, _DECODER.decode(row["state"]), pickup=pickup, dropoff=dropoff, now=now)
-
-
-def _sight(
-    principal: Principal, delivery: Delivery, *, pickup: Point | None, dropoff: Point | None, now: datetime
-) -> Sight:
-    exact = _knows_the_doors(principal, delivery, now)
-    pickup, dropoff = _shown(pickup, exact=exact), _shown(dropoff, exact=exact)
-    return Sight(delivery, is_party(principal, delivery), exact, pickup, dropoff)
+    return sight_of(principal, _DECODER.decode(row["state"]), pickup=pickup, dropoff=dropoff, now=now)
 
 
 def _knows_the_doors(principal: Principal, delivery: Delivery, now: datetime) -> bool:

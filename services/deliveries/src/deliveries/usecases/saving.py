@@ -15,14 +15,18 @@ UNCONFIRMED = "release-unconfirmed"
 
 
 def save(tx: Transaction, delivery: Delivery, *, min_handling: timedelta, now: datetime) -> Delivery:
-    """Queue what happened; nothing happened means nothing is queued."""
+    """Queue what happened; nothing happened means nothing is queued.
+
+    The delivery comes last, for PostgreSQL runs the parts of one statement from the last to the first: a command
+    without locks then waits for one with locks at the delivery's row, before it touches anything the other needs.
+    """
     if not delivery.pending:
         return delivery
-    DELIVERIES.save(tx, delivery, now=now)
     if delivery.status is not Status.PLANNED:
         set_timers(tx, delivery, min_handling=min_handling)
     if delivery.ended:
         forget_custody(tx, delivery.id)
+    DELIVERIES.save(tx, delivery, now=now)
     return delivery
 
 
