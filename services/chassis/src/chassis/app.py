@@ -24,7 +24,7 @@ from chassis.consumer import Consumer, ConsumerRunner, dead_letter_ingester
 from chassis.database import Database, Transaction
 from chassis.edge import Edge
 from chassis.health import Check, health_router
-from chassis.idempotency import IdempotencyInProgress, IdempotencyKeys, Vault, secret_bytes
+from chassis.idempotency import IdempotencyKeys, IdempotencyKeyTaken, secret_bytes
 from chassis.inbox import keep_partitions
 from chassis.kernel import DomainError, new_id
 from chassis.migrate import head_of, migrate, version_table
@@ -70,14 +70,14 @@ class Runtime:
         self.database = Database(
             settings.database_url.get_secret_value(),
             pool_max=settings.database_pool_max,
-            constraints={"idempotency_keys_pkey": IdempotencyInProgress, **service.constraints},
+            constraints={"idempotency_keys_pkey": IdempotencyKeyTaken, **service.constraints},
         )
         self.publisher = Publisher(settings.broker_url.get_secret_value(), name=service.name)
         self.quotas = Quotas(settings.redis_url.get_secret_value())
         self.directory = Directory(self.database.reading, ttl_s=service.access_ttl_s)
         self.authenticator = Authenticator(self.directory, issuer=settings.token_issuer)
         self.cursors = Cursors(secret)
-        self.idempotency_keys = IdempotencyKeys(Vault(secret, "idempotency"))
+        self.idempotency_keys = IdempotencyKeys(secret)
         self.secret = secret
         self.consumers = [*service.consumers, *([_access_consumer()] if service.replicates_access else [])]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol, TypeAlias, cast
 
@@ -23,7 +24,6 @@ ACQUIRE_TIMEOUT_S = 5  # longer than this for a connection means overload: answe
 STATEMENTS_CACHED = 500  # each use case has one combined statement; a service has well under a hundred shapes
 
 Row: TypeAlias = asyncpg.Record
-Query = str | ClauseElement
 _DIALECT = asyncpg_dialect.dialect()  # type: ignore[no-untyped-call]
 
 TRANSIENT_ERRORS: tuple[type[Exception], ...] = (
@@ -59,12 +59,36 @@ class Runner(Protocol):
     async def execute(self, query: str, *args: Any) -> str: ...
 
 
-def compiled(query: Query, args: Sequence[Any]) -> tuple[str, Sequence[Any]]:
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A Core statement compiled once; `bindparam` names are given as keywords when it is fetched."""
+
+    sql: str
+    names: tuple[str, ...]
+    fixed: Mapping[str, Any]
+
+    def arguments(self, values: Mapping[str, Any]) -> list[Any]:
+        """The positional arguments."""
+        return [values[name] if name in values else self.fixed[name] for name in self.names]
+
+
+def prepare(statement: ClauseElement) -> Prepared:
+    """Compile a Core statement whose shape is used again and again; compiling costs more than running it."""
+    result = cast("Any", statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True}))
+    return Prepared(str(result), tuple(result.positiontup or ()), dict(result.params))
+
+
+def compiled(query: Query, args: Sequence[Any], values: Mapping[str, Any]) -> tuple[str, Sequence[Any]]:
     """SQL text with `$n` and its arguments; text passes as it is, a Core statement brings its own arguments."""
     if isinstance(query, str):
         return query, args
+    if isinstance(query, Prepared):
+        return query.sql, query.arguments(values)
     result = cast("Any", query.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True}))
     return str(result), [result.params[name] for name in result.positiontup or ()]
+
+
+Query = str | ClauseElement | Prepared
 
 
 @lru_cache(maxsize=4096)
@@ -97,30 +121,30 @@ class Transaction:
         self.locking = locking
         self.hints: set[str] = set()
 
-    async def fetch(self, query: Query, *args: Any) -> list[Row]:
+    async def fetch(self, query: Query, *args: Any, **values: Any) -> list[Row]:
         """All rows of a bounded query."""
-        sql, arguments = compiled(query, args)
+        sql, arguments = compiled(query, args, values)
         try:
             return await self._runner.fetch(sql, *arguments)
         except asyncpg.DeadlockDetectedError as error:
             raise ConcurrentUpdate from error
 
-    async def fetchrow(self, query: Query, *args: Any) -> Row | None:
+    async def fetchrow(self, query: Query, *args: Any, **values: Any) -> Row | None:
         """The first row, or None."""
-        sql, arguments = compiled(query, args)
+        sql, arguments = compiled(query, args, values)
         try:
             return await self._runner.fetchrow(sql, *arguments)
         except asyncpg.DeadlockDetectedError as error:
             raise ConcurrentUpdate from error
 
-    async def fetchval(self, query: Query, *args: Any) -> Any:
+    async def fetchval(self, query: Query, *args: Any, **values: Any) -> Any:
         """The first column of the first row, or None."""
-        row = await self.fetchrow(query, *args)
+        row = await self.fetchrow(query, *args, **values)
         return None if row is None else row[0]
 
     def write(self, query: Query, *args: Any) -> None:
         """Queue a data-modifying statement; it is sent with all others when the transaction ends."""
-        sql, arguments = compiled(query, args)
+        sql, arguments = compiled(query, args, {})
         self._writes.append((sql, tuple(arguments)))
 
     async def flush(self) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +34,12 @@ class IdempotencyKeyReused(Invalid):
     """The key was used with another body."""
 
     slug = "idempotency-key-reused"
+
+
+class IdempotencyKeyTaken(Conflict):
+    """Another request with this key was first; nothing of this one happened, and the kept answer is the answer."""
+
+    slug = "idempotency-key-taken"
 
 
 class IdempotencyInProgress(Conflict):
@@ -75,8 +84,9 @@ def secret_bytes(secret_key: str) -> bytes:
 class IdempotencyKeys:
     """Looks answers up and keeps them; knows what runs in this process right now."""
 
-    def __init__(self, vault: Vault) -> None:
-        self._vault = vault
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+        self._vault = Vault(secret, "idempotency")
         self._running: set[bytes] = set()
 
     def scope(self, principal: str, method: str, route: str, key: str) -> bytes:
@@ -85,26 +95,33 @@ class IdempotencyKeys:
             raise IdempotencyKeyInvalid("1 to 255 visible ASCII characters")
         return hashlib.sha256("\0".join((principal, method, route, key)).encode()).digest()
 
-    async def begin(self, tx: Transaction, scope: bytes, fingerprint: bytes) -> Answer | None:
-        """The answer kept for this scope, or None when this request is the first; pair a None with `end`."""
+    def fingerprint(self, body: bytes) -> bytes:
+        """Tells bodies apart; keyed, because a body may hold a password."""
+        return hmac.digest(self._secret, b"fingerprint" + body, "sha256")
+
+    @contextmanager
+    def running(self, scope: bytes) -> Iterator[None]:
+        """Only one request of a scope runs in this process; raises `IdempotencyInProgress` for another."""
         if scope in self._running:
             raise IdempotencyInProgress
         self._running.add(scope)
         try:
-            row = await tx.fetchrow("SELECT fingerprint, answer FROM idempotency_keys WHERE scope = $1", scope)
-            if row is None:
-                return None
-            if row["fingerprint"] != fingerprint:
-                raise IdempotencyKeyReused("this key came with another body before")
-            kept = msgspec.json.decode(self._vault.open(row["answer"]), type=_Kept)
-        except BaseException:
+            yield
+        finally:
             self._running.discard(scope)
-            raise
-        self._running.discard(scope)
+
+    async def find(self, tx: Transaction, scope: bytes, fingerprint: bytes) -> Answer | None:
+        """The answer kept for this scope; raises `IdempotencyKeyReused` when it was given to another body."""
+        row = await tx.fetchrow("SELECT fingerprint, answer FROM idempotency_keys WHERE scope = $1", scope)
+        if row is None:
+            return None
+        if row["fingerprint"] != fingerprint:
+            raise IdempotencyKeyReused("this key came with another body before")
+        kept = msgspec.json.decode(self._vault.open(row["answer"]), type=_Kept)
         return Answer(kept.status, kept.headers, kept.body)
 
     def keep(self, tx: Transaction, scope: bytes, fingerprint: bytes, answer: Answer) -> None:
-        """Queue the answer's row; a second writer of the same scope fails as `IdempotencyInProgress`."""
+        """Queue the answer's row; a second writer of the same scope fails as `IdempotencyKeyTaken`."""
         kept = _Kept(answer.status, {n: v for n, v in answer.headers.items() if n.lower() in HEADERS_KEPT}, answer.body)
         tx.write(
             "INSERT INTO idempotency_keys (scope, fingerprint, answer) VALUES ($1, $2, $3)",
@@ -112,10 +129,6 @@ class IdempotencyKeys:
             fingerprint,
             self._vault.seal(msgspec.json.encode(kept)),
         )
-
-    def end(self, scope: bytes) -> None:
-        """The request is over, however it went."""
-        self._running.discard(scope)
 
 
 class _Kept(msgspec.Struct):

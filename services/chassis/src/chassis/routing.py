@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
@@ -107,29 +106,33 @@ async def _commit(request: Request, original: Original, keep: Keep | None = None
 
 
 async def _once(request: Request, original: Original, idempotency: str, key: str) -> Response:
+    """The first request of a key has the effect and its answer is kept with it; the others get that answer.
+
+    The kept answer is looked up only when this request had no effect: because its key was taken when the writes
+    were sent, or because the domain refused it, perhaps on account of what the first one did.
+    """
     runtime: Runtime = request.app.state.runtime
     body = await request.body()
     owner = await _owner(request, idempotency, body)
     scope = runtime.idempotency_keys.scope(owner, request.method, request.url.path, key)
-    fingerprint = hashlib.sha256(body).digest()
-    kept = await runtime.idempotency_keys.begin(runtime.database.reading(), scope, fingerprint)
-    if kept is not None:
-        return Response(kept.body, kept.status, {**kept.headers, "Idempotency-Replayed": "true"})
+    fingerprint = runtime.idempotency_keys.fingerprint(body)
 
     def keep(tx: Transaction, response: Response) -> None:
         answer = Answer(response.status_code, dict(response.headers), bytes(response.body))
         runtime.idempotency_keys.keep(tx, scope, fingerprint, answer)
 
-    try:
-        return await _commit(request, original, keep)
-    except DomainError as error:
-        response = problem_of(request, error)
-        if response.status_code in (404, 409, 412):  # decided by the domain: the same key gets the same answer
-            async with runtime.database.command() as tx:
-                keep(tx, response)
-        return response
-    finally:
-        runtime.idempotency_keys.end(scope)
+    with runtime.idempotency_keys.running(scope):
+        try:
+            return await _commit(request, original, keep)
+        except DomainError as error:
+            kept = await runtime.idempotency_keys.find(runtime.database.reading(), scope, fingerprint)
+            if kept is not None:
+                return Response(kept.body, kept.status, {**kept.headers, "Idempotency-Replayed": "true"})
+            response = problem_of(request, error)
+            if response.status_code in (404, 409, 412):  # decided by the domain: the same key gets the same answer
+                async with runtime.database.command() as tx:
+                    keep(tx, response)
+            return response
 
 
 async def _owner(request: Request, idempotency: str, body: bytes) -> str:
