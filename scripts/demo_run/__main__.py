@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import subprocess
 import sys
 import time
@@ -14,15 +13,16 @@ from pathlib import Path
 from rich.console import Console
 
 from scripts.demo_run import lag, needs, partner, plan, report, stack, state, supply
+from scripts.demo_run.admin import first_admin
 from scripts.demo_run.client import Gateway, Json, Person, Refused
 from scripts.demo_run.journey import Journeys, Outcome, TooSlow
 from scripts.demo_run.people import Cast, Casting
 from scripts.demo_run.progress import Stages
 from scripts.demo_run.quiet import NeverQuiet
-from scripts.demo_run.receiver import Receiver
-from scripts.demo_run.reconcile import ADMIN, RECEIPTS_FILE, STATE_FILE, reconcile, show
+from scripts.demo_run.receiver import RECEIPTS_FILE, Receiver
+from scripts.demo_run.reconcile import reconcile, show
 from scripts.demo_run.report import Fact
-from scripts.demo_run.state import Account, State
+from scripts.demo_run.state import State
 from scripts.demo_run.timings import Timings
 
 FAILED = 1
@@ -48,7 +48,7 @@ class Demo:
         self._console = console
         self._folder = folder
         self._settings = stack.settings(folder)
-        self._state_path = folder / STATE_FILE
+        self._state_path = folder / state.STATE_FILE
         self._known: State = state.load(self._state_path)
         self._timings = Timings()
         self._gateway = Gateway(self._settings["VAJ_PUBLIC_URL"], self._timings)
@@ -77,34 +77,21 @@ class Demo:
         return 0 if found.ok else FAILED
 
     async def _main_job(self) -> Story:
-        self._known.runs += 1
-        admin = state.person_of(self._admin())
+        self._known.runs = run = self._known.runs + 1
+        admin = state.person_of(first_admin(self._known, self._state_path))
         cast = await Casting(self._gateway, self._stages, self._known, self._state_path).assemble(admin)
         await partner.wake(self._gateway, cast.partner_key, self._receiver, self._known)
         self._save()
-        requests = await needs.open_requests(self._gateway, self._stages, cast, run=self._known.runs)
-        promises = await needs.promise(self._gateway, self._stages, cast, requests)
-        published = await supply.publish(self._gateway, self._stages, cast, run=self._known.runs)
+        requests = await needs.open_requests(self._gateway, self._stages, cast, run=run)
+        promises = await needs.promise(self._gateway, self._stages, cast, requests, run=run)
+        published = await supply.publish(self._gateway, self._stages, cast, run=run)
         journeys = Journeys(self._gateway, cast)
         await journeys.finish(self._stages, self._known.unfinished)
-        outcome = await journeys.carry(self._stages, plan.trips(cast, published.ready, requests))
+        outcome = await journeys.carry(self._stages, plan.trips(cast, published.ready, requests, run=run))
         self._known.unfinished = outcome.left
         self._remember(outcome)
         await self._look_around(cast)
         return Story(cast, requests, promises, published, outcome)
-
-    def _admin(self) -> Account:
-        """The first admin, made by the operator's script; the password is generated and kept."""
-        if ADMIN not in self._known.accounts:
-            email = f"{ADMIN}.{self._known.seed}@demo.example"
-            self._known.accounts[ADMIN] = Account(email, secrets.token_urlsafe(18), "Admin", "pt-BR")
-            self._save()
-        account = self._known.accounts[ADMIN]
-        subprocess.run(
-            [stack.REPOSITORY / "scripts" / "create-admin", account.email],
-            input=f"{account.password}\n", text=True, check=True, capture_output=True,
-        )  # fmt: skip
-        return account
 
     def _remember(self, outcome: Outcome) -> None:
         accounts = {account.email: name for name, account in self._known.accounts.items()}
@@ -163,7 +150,7 @@ def _facts(story: Story, receipts: int) -> list[Fact]:
 
 def main() -> int:
     """Run the demo once."""
-    console, code = Console(), FAILED
+    console, code = report.console(), FAILED
     try:
         code = asyncio.run(_run(console))
     except* (

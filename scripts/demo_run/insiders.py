@@ -1,4 +1,4 @@
-"""Asks the services' own code, in a process of its own, and prints JSON: what each consumer binds, and whether folding fits.
+"""Asks the services' own code, in a process of its own, in JSON: what each consumer binds, and whether folding fits.
 
 This is the only module here that imports services; it runs as `python -m scripts.demo_run.insiders`.
 """
@@ -16,12 +16,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 from scripts.demo_run.stack import REPOSITORY, SERVICES
 
 AT_ONCE = 6
 SECONDS_MAX = 120
+ANSWER_BYTES_MAX = 16_777_216  # one line; ids of rows that differ, at worst all of them
 
 
 def _environment(settings: Mapping[str, str], service: str) -> dict[str, str]:
@@ -43,20 +44,56 @@ def _environment(settings: Mapping[str, str], service: str) -> dict[str, str]:
     }
 
 
-async def ask(settings: Mapping[str, str], *, folds: bool) -> dict[str, Any]:
-    """The answer of that other process: `bindings`, and `folds` where asked for."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "scripts.demo_run.insiders", *(["folds"] if folds else []),
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    )  # fmt: skip
-    given = json.dumps(dict(settings)).encode()
-    async with asyncio.timeout(SECONDS_MAX):
-        output, errors = await process.communicate(given)
-    if process.returncode != 0:
-        raise RuntimeError(f"the services' own code could not be asked:\n{errors.decode()[-2000:]}")
-    answer: dict[str, Any] = json.loads(output)
-    return answer
+class Insiders:
+    """That other process: started early, asked when its answers are wanted."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @classmethod
+    async def start(cls, settings: Mapping[str, str]) -> Self:
+        """Let it import the services while the caller goes on."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "scripts.demo_run.insiders",
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, limit=ANSWER_BYTES_MAX,
+        )  # fmt: skip
+        insiders = cls(process)
+        insiders._tell(dict(settings))
+        return insiders
+
+    async def bindings(self) -> dict[str, list[str]]:
+        """Consumer (`service.name`) and the event types it binds."""
+        self._tell("bindings")
+        found: dict[str, list[str]] = await self._heard()
+        return found
+
+    async def folds(self) -> dict[str, Any]:
+        """Table (`service.name`): how many rows, and which of them are not what their events fold to."""
+        self._tell("folds")
+        found: dict[str, Any] = await self._heard()
+        return found
+
+    async def stop(self) -> None:
+        """End it, whatever it does."""
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+
+    def _tell(self, what: object) -> None:
+        if self._process.stdin is None:
+            raise RuntimeError("the process was started without its standard input")
+        self._process.stdin.write(json.dumps(what).encode() + b"\n")
+
+    async def _heard(self) -> Any:
+        if self._process.stdout is None or self._process.stderr is None:
+            raise RuntimeError("the process was started without its output")
+        async with asyncio.timeout(SECONDS_MAX):
+            line = await self._process.stdout.readline()
+        if not line:
+            problem = (await self._process.stderr.read()).decode()[-2000:]
+            raise RuntimeError(f"the services' own code could not be asked:\n{problem}")
+        return json.loads(line)
 
 
 def _modules(service: str) -> Iterator[ModuleType]:
@@ -92,6 +129,11 @@ def _repositories(service: str) -> list[Any]:
     return list(found.values())
 
 
+def _equal(kept: Any, folded: Any) -> bool:
+    """A column against what is written to it; PostgreSQL gives lists where a tuple was written."""
+    return bool(kept == (list(folded) if isinstance(folded, tuple) else folded))
+
+
 async def _folds(service: str, runtime: Any) -> dict[str, Any]:
     await runtime.database.open()
     try:
@@ -108,25 +150,31 @@ async def _folded(database: Any, repository: Any) -> dict[str, Any]:
     async def differs(aggregate_id: Any) -> str | None:
         async with slots:
             tx = database.reading()
-            row, fold = await repository.get(tx, aggregate_id), await repository.as_of(tx, aggregate_id)
-            return None if row == fold else str(aggregate_id)
+            state, fold = await repository.get(tx, aggregate_id), await repository.as_of(tx, aggregate_id)
+            row = await tx.fetchrow(f"SELECT * FROM {repository._table} WHERE id = $1", aggregate_id)
+            columns = {
+                name: row[name] for name, value in repository._columns(fold).items() if not _equal(row[name], value)
+            }
+            return None if state == fold and not columns else f"{aggregate_id} {columns or 'state'}"
 
     different = [one for one in await asyncio.gather(*(differs(one) for one in ids)) if one]
     return {"rows": len(ids), "different": different}
 
 
-async def _answer(settings: Mapping[str, str], *, folds: bool) -> dict[str, Any]:
-    bindings: dict[str, list[str]] = {}
-    found: dict[str, Any] = {}
+def _answer(settings: Mapping[str, str]) -> None:
+    """Build every service, then answer line by line until nobody asks any more."""
+    runtimes = {}
     for service in SERVICES:
         os.environ.update(_environment(settings, service))
-        runtime = _service(service)
-        bindings |= _bindings(service, runtime)
-        found |= await _folds(service, runtime) if folds else {}
-    return {"bindings": bindings, "folds": found}
+        runtimes[service] = _service(service)
+    for line in sys.stdin:
+        found: dict[str, Any] = {}
+        for service, runtime in runtimes.items():
+            wants_folds = json.loads(line) == "folds"
+            found |= asyncio.run(_folds(service, runtime)) if wants_folds else _bindings(service, runtime)
+        print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
-    told = asyncio.run(_answer(json.load(sys.stdin), folds="folds" in sys.argv[1:]))
-    json.dump(told, sys.stdout)
+    _answer(json.loads(sys.stdin.readline()))

@@ -12,8 +12,8 @@ from scripts.demo_run.client import Gateway, Json, Refused
 from scripts.demo_run.people import NEW_TENANT, Cast, Organization, Place
 from scripts.demo_run.progress import Stages
 
-REQUESTS_LATER = 60  # a run after the first opens so many new ones; the others are still there
-RESERVATIONS = 70
+REQUESTS_LATER = 40  # a run after the first opens so many new ones; the others are still there
+RESERVATIONS, RESERVATIONS_LATER = 70, 30
 TITLES = {"emergency": "Itens urgentes", "high": "Itens necessários", "normal": "Itens", "low": "Itens bem-vindos"}
 NEEDED_WITHIN = {"emergency": timedelta(days=1), "high": timedelta(days=3), "low": timedelta(days=10)}
 MODES = ("donor_delivers", "volunteer_pickup", "partner")
@@ -90,11 +90,12 @@ def _line(line: Json) -> Line:
     return Line(line["line_id"], line["category"], line["unit"], line["needed"])
 
 
-async def promise(gateway: Gateway, stages: Stages, cast: Cast, requests: list[Request]) -> Promises:
+async def promise(gateway: Gateway, stages: Stages, cast: Cast, requests: list[Request], *, run: int) -> Promises:
     """Donors reserve; some bring it at once, some take it back, some want to promise more than is needed."""
     told = Promises()
     able = [(request, line) for request in requests for line in request.lines if line.category in PROMISED_CATEGORIES]
-    chosen = able[:: max(1, len(able) // RESERVATIONS)][:RESERVATIONS]
+    count = RESERVATIONS if run == 1 else RESERVATIONS_LATER
+    chosen = able[:: max(1, len(able) // count)][:count]
 
     async def promised(numbered: tuple[int, tuple[Request, Line]]) -> None:
         number, (request, line) = numbered

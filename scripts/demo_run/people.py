@@ -150,17 +150,17 @@ class Casting:
         return Cast(admin, people[coordinator.email], receivers, providers, partner, key, carriers)
 
     def _rested(self) -> list[str]:
-        """So many volunteers who can still carry a lot today: the old ones first, then new ones."""
-        names = (f"volunteer{n:02d}" for n in itertools.count())
-        yesterday = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+        """So many volunteers who can still carry a lot today: those with an unfinished delivery, old ones, new ones."""
         unfinished = {left["volunteer"] for left in self._state.unfinished}
+        busy = [name for name, account in self._state.accounts.items() if account.email in unfinished]
+        yesterday = (datetime.now(UTC) - timedelta(days=1)).isoformat()
         rested = (
             name
-            for name in names
-            if sum(claimed > yesterday for claimed in self._state.carried.get(name, ())) <= CLAIMS_BEFORE_MAX
-            or name in unfinished
+            for name in (f"volunteer{n:02d}" for n in itertools.count())
+            if name not in busy
+            and sum(claimed > yesterday for claimed in self._state.carried.get(name, ())) <= CLAIMS_BEFORE_MAX
         )
-        return list(itertools.islice(rested, VOLUNTEERS))
+        return [*busy, *itertools.islice(rested, VOLUNTEERS - len(busy))]
 
     def _member_accounts(self, organization: Organization, number: int) -> list[Account]:
         helper = [f"{organization.key}.staff"] if number % 5 == 0 and number < 5 * STAFFED else []

@@ -13,7 +13,7 @@ from scripts.demo_run.needs import Line, Request
 from scripts.demo_run.people import Cast, Place
 from scripts.demo_run.supply import Batch
 
-DELIVERIES = 190
+DELIVERIES, DELIVERIES_LATER = 190, 100  # in the first run, in each later one
 CANDIDATES = 12  # of the nearest shelters, taken in turn
 
 
@@ -64,10 +64,10 @@ class Trip:
     fate: Fate
 
 
-def trips(cast: Cast, batches: list[Batch], requests: list[Request]) -> list[Trip]:
+def trips(cast: Cast, batches: list[Batch], requests: list[Request], *, run: int) -> list[Trip]:
     """So many deliveries, the same for the same batches and requests."""
     needed = _by_category(requests)
-    fates = list(_fates())
+    fates = list(_fates(DELIVERIES if run == 1 else DELIVERIES_LATER))
     found = []
     for number, fate in enumerate(fates):
         batch = batches[number % len(batches)]
@@ -82,11 +82,11 @@ def trips(cast: Cast, batches: list[Batch], requests: list[Request]) -> list[Tri
     return found
 
 
-def _fates() -> Iterator[Fate]:
+def _fates(total: int) -> Iterator[Fate]:
     """The rare ones spread evenly over all."""
     rare = [fate for fate, count in OFTEN.items() for _ in range(count)]
-    every = DELIVERIES // len(rare)
-    for number in range(DELIVERIES):
+    every = max(1, total // len(rare))
+    for number in range(total):
         turn, position = divmod(number, every)
         yield rare[(turn * 7) % len(rare)] if position == 0 and turn < len(rare) else Fate.DELIVERED
 

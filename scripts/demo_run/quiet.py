@@ -17,15 +17,16 @@ POLL_S = 0.4
 IN_A_ROW = 2  # what left a queue may be in somebody's hands: quiet must be seen twice
 DEADLINE_S = 150.0
 
-# What is due now, not what waits for a person's quiet hours or a paused endpoint.
+# What is due or in hand, not what waits for quiet hours, a paused endpoint or one that has not answered for long.
 UNSETTLED = {
     "webhooks": (
         "webhook messages unsettled",
-        "SELECT count(*) FROM webhook_messages WHERE status IN ('pending', 'delivering', 'retrying')",
+        "SELECT count(*) FROM webhook_messages WHERE status IN ('pending', 'delivering')"
+        " OR (status = 'retrying' AND due_at < now() + interval '15 seconds')",
     ),
     "notifications": (
         "e-mails unsent",
-        "SELECT count(*) FROM messages WHERE channel = 'email' AND status = 'queued'",
+        "SELECT count(*) FROM messages WHERE channel = 'email' AND status = 'queued' AND due_at < now() + interval '90 seconds'",
     ),
 }
 

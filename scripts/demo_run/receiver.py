@@ -13,6 +13,7 @@ from secrets import token_urlsafe
 from aiohttp import web
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+RECEIPTS_FILE = "demo-receipts.ndjson"
 HOST = "127.0.0.1"
 SECRET_WAIT_S = 10.0  # the first event may be here before the answer that brings the secret
 BODY_BYTES_MAX = 1_048_576

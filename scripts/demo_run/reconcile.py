@@ -9,24 +9,26 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
+from scripts.demo_run import admin, stack, state
 from scripts.demo_run import evidence as reading
-from scripts.demo_run import insiders, stack, state
 from scripts.demo_run.checks import Check, dashboard, events, goods, people, webhooks
 from scripts.demo_run.client import Caller, Gateway, Person
+from scripts.demo_run.insiders import Insiders
 from scripts.demo_run.quiet import DEADLINE_S, NeverQuiet, until_quiet
-from scripts.demo_run.receiver import load_receipts
+from scripts.demo_run.receiver import RECEIPTS_FILE, load_receipts
+from scripts.demo_run.report import console as report_console
 from scripts.demo_run.timings import Timings
 
-STATE_FILE, RECEIPTS_FILE = "demo.json", "demo-receipts.ndjson"
-ADMIN = "admin"
 FAILED, IMPOSSIBLE = 1, 2
 
 
@@ -70,17 +72,20 @@ async def reconcile(
     Raises `NeverQuiet` when something still moves after the deadline.
     """
     began = time.monotonic()
-    asked = await insiders.ask(settings, folds=False)
-    async with reading.opened(settings) as evidence:
-        quiet_after_s = await until_quiet(evidence, settings, asked["bindings"], deadline_s=deadline_s)
-        folding = asyncio.create_task(insiders.ask(settings, folds=True))
+    async with AsyncExitStack() as leaving:
+        insiders = await Insiders.start(settings)
+        leaving.push_async_callback(insiders.stop)
+        evidence = await leaving.enter_async_context(reading.opened(settings))
+        bindings = await insiders.bindings()
+        quiet_after_s = await until_quiet(evidence, settings, bindings, deadline_s=deadline_s)
+        folding = asyncio.create_task(insiders.folds())
         await evidence.read_stores()
-        checks = await events.check(evidence, asked["bindings"])
+        checks = await events.check(evidence, bindings)
         checks += await _dashboards(evidence, settings, reader)
         checks += await people.check(evidence, Path(settings["VAJ_MAILDIR"]))
         kept = load_receipts(receipts) if receipts else []
         checks += await webhooks.check(evidence, kept, repeats_allowed=repeats_allowed)
-        checks += await goods.check(evidence, (await folding)["folds"])
+        checks += await goods.check(evidence, await folding)
     return Report(tuple(checks), quiet_after_s, time.monotonic() - began)
 
 
@@ -111,10 +116,8 @@ def show(console: Console, report: Report) -> None:
 def _reader(folder: Path, email: str | None) -> Person:
     if email is not None:
         return Person(email, sys.stdin.readline().rstrip("\n"), "reader")
-    known = state.load(folder / STATE_FILE)
-    if ADMIN not in known.accounts:
-        raise stack.NotRunning("nobody to ask with: run scripts/demo first, or give --email and the password on stdin")
-    return state.person_of(known.accounts[ADMIN])
+    path = folder / state.STATE_FILE
+    return state.person_of(admin.first_admin(state.load(path), path))
 
 
 def main() -> int:
@@ -127,12 +130,12 @@ def main() -> int:
         "--deadline", type=float, default=DEADLINE_S, metavar="S", help="how long it may take to be quiet"
     )
     given = parser.parse_args()
-    console = Console()
+    console = report_console()
     folder = stack.home()
     try:
         settings, reader = stack.settings(folder), _reader(folder, given.email)
         report = asyncio.run(reconcile(settings, reader, receipts=folder / RECEIPTS_FILE, deadline_s=given.deadline))
-    except (stack.NotRunning, NeverQuiet, OSError) as error:
+    except (stack.NotRunning, NeverQuiet, OSError, subprocess.CalledProcessError) as error:
         console.print(f"reconcile: {error}", highlight=False, markup=False)
         return FAILED if isinstance(error, NeverQuiet) else IMPOSSIBLE
     show(console, report)

@@ -13,6 +13,13 @@ from scripts.demo_run.lag import Lag
 from scripts.demo_run.timings import Timings
 
 ROUTES_SHOWN = 30
+WIDTH_ELSEWHERE = 150  # in a file or a log lines are not wrapped at 80
+
+
+def console() -> Console:
+    """The terminal as it is; elsewhere wide enough for every table."""
+    found = Console()
+    return found if found.is_terminal else Console(width=WIDTH_ELSEWHERE)
 
 
 @dataclass(frozen=True)

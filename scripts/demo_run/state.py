@@ -11,6 +11,8 @@ from typing import Any
 
 from scripts.demo_run.client import Person
 
+STATE_FILE = "demo.json"
+
 
 @dataclass
 class Account:

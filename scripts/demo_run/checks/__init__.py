@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 
 @dataclass(frozen=True)
@@ -20,19 +22,27 @@ class Check:
 EXAMPLES_MAX = 5
 
 
-def examples(items: object) -> tuple[str, ...]:
+def examples(items: Iterable[object]) -> tuple[str, ...]:
     """A few of them, for a failed line."""
-    return tuple(str(item) for item in list(items)[:EXAMPLES_MAX])  # type: ignore[call-overload]
+    return tuple(str(item) for item in islice(items, EXAMPLES_MAX))
 
 
 def counted(
-    name: str, figures: str, *, lost: object = (), doubled: object = (), strange: object = (), ok: bool = True
+    name: str,
+    figures: str,
+    *,
+    lost: Iterable[object] | None = None,
+    doubled: Iterable[object] | None = None,
+    strange: Iterable[object] = (),
 ) -> Check:
     """A check of what is lost, doubled, or there without a reason; nothing of the three is right."""
-    losses, doubles, odd = list(lost), list(doubled), list(strange)  # type: ignore[call-overload]
-    tail = [f"{len(found):,} {word}" for found, word in ((losses, "lost"), (doubles, "doubled")) if True]
+    losses, doubles, odd = list(lost or ()), list(doubled or ()), list(strange)
+    parts = [figures]
+    if lost is not None:
+        parts.append(f"{len(losses):,} lost")
+    if doubled is not None:
+        parts.append(f"{len(doubles):,} doubled")
     if odd:
-        tail.append(f"{len(odd):,} without a reason")
-    right = ok and not (losses or doubles or odd)
-    text = ", ".join([figures, *tail])
-    return Check(name, right, text, len(losses), len(doubles), examples([*losses, *doubles, *odd]))
+        parts.append(f"{len(odd):,} without a reason")
+    found = [*losses, *doubles, *odd]
+    return Check(name, not found, ", ".join(parts), len(losses), len(doubles), examples(found))

@@ -75,8 +75,12 @@ async def _notified(evidence: Evidence) -> Check:
     doubled = [one for one, times in Counter(present).items() if times > 1]
     lost = [f"event {event} for user {user}" for event, user in sure - set(present)]
     strange = [f"event {event} for user {user}" for event, user in set(present) - maybe]
-    return counted("notifications", f"{len(maybe):,} expected, {len(set(present)):,} present",
+    return counted("notifications", f"{_span(len(sure), len(maybe))} expected, {len(set(present)):,} present",
                    lost=lost, doubled=doubled, strange=strange)  # fmt: skip
+
+
+def _span(least: int, most: int) -> str:
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
 
 
 async def _expected(evidence: Evidence) -> tuple[set[Told], set[Told]]:

@@ -54,11 +54,16 @@ async def _addressed(evidence: Evidence, number: int, endpoint: Row, messages: S
     doubled = [one for one, times in Counter(made).items() if times > 1]
     return counted(
         f"webhooks: endpoint {number}",
-        f"{len(possible):,} events concern it, {len(made):,} messages",
+        f"{len(possible):,} events concern it, {len(made):,} messages{_undelivered(messages)}",
         lost=expected - set(made),
         doubled=doubled,
         strange=set(made) - possible if endpoint["created_at"] > evidence.since else (),
     )
+
+
+def _undelivered(messages: Sequence[Row]) -> str:
+    left = Counter(row["status"] for row in messages if row["status"] != "delivered")
+    return "".join(f", {count:,} {status}" for status, count in sorted(left.items()))
 
 
 def _matches(patterns: Sequence[str], event_type: str) -> bool:
