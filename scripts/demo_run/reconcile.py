@@ -129,12 +129,25 @@ def main() -> int:
     parser.add_argument(
         "--deadline", type=float, default=DEADLINE_S, metavar="S", help="how long it may take to be quiet"
     )
+    parser.add_argument(
+        "--repeats-allowed",
+        action="store_true",
+        help="webhooks may have come twice: their sender was killed between a request and its record",
+    )
     given = parser.parse_args()
     console = report_console()
     folder = stack.home()
     try:
         settings, reader = stack.settings(folder), _reader(folder, given.email)
-        report = asyncio.run(reconcile(settings, reader, receipts=folder / RECEIPTS_FILE, deadline_s=given.deadline))
+        report = asyncio.run(
+            reconcile(
+                settings,
+                reader,
+                receipts=folder / RECEIPTS_FILE,
+                repeats_allowed=given.repeats_allowed,
+                deadline_s=given.deadline,
+            )
+        )
     except (stack.NotRunning, NeverQuiet, OSError, subprocess.CalledProcessError) as error:
         console.print(f"reconcile: {error}", highlight=False, markup=False)
         return FAILED if isinstance(error, NeverQuiet) else IMPOSSIBLE
