@@ -57,7 +57,7 @@ async def world(public: httpx.AsyncClient, settings: dict[str, str]) -> people.W
     return people.World(public, await people.login(public, email, password))
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def town(world: people.World) -> people.Town:
     """A provider, a shelter, a volunteer, a partner: what every journey needs."""
     return await people.found_town(world)

@@ -19,6 +19,7 @@ import httpx
 from standardwebhooks import Webhook
 
 Json = dict[str, Any]
+QUOTA_TRIES = 5
 
 
 async def eventually(check: Callable[[], Any], *, timeout_s: float = 20.0) -> Any:
@@ -34,7 +35,7 @@ async def eventually(check: Callable[[], Any], *, timeout_s: float = 20.0) -> An
                 raise
         else:
             return result
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.1)
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,13 @@ class Actor:
     email: str = ""
 
     async def call(self, method: str, path: str, body: Json | None = None, **headers: str) -> httpx.Response:
-        """One request."""
-        return await self.client.request(method, path, json=body, headers={**self.headers, **headers})
+        """One request; a quota is respected as a client should, a few times."""
+        for _ in range(QUOTA_TRIES):
+            answer = await self.client.request(method, path, json=body, headers={**self.headers, **headers})
+            if answer.status_code != 429:
+                break
+            await asyncio.sleep(float(answer.headers["retry-after"]))
+        return answer
 
     async def get(self, path: str) -> Json:
         """A GET that must work."""
