@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import mailbox
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,9 @@ async def test_one_trace_leads_from_the_request_to_the_webhook(
     endpoint = await town.partner.post_soon("/v1/webhook-endpoints", {"url": receiver.url, "event_types": []})
     receiver.secret = endpoint["secret"]
     outside = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
-    body = people.a_batch(town.pickup_place)
-    answer = await town.partner.call(
-        "POST", "/v1/batches", body, **{"X-Request-Id": "trace-me", "traceparent": outside}
-    )
+    body, request_id = people.a_batch(town.pickup_place), f"trace-{secrets.token_hex(8)}"
+    headers = {"X-Request-Id": request_id, "traceparent": outside}
+    answer = await town.partner.call("POST", "/v1/batches", body, **headers)
     batch_id = answer.json()["id"]
     created = "vouajudar.batches.batch.created.v1"
     await eventually(lambda: receiver.of(created, batch_id))
@@ -76,7 +76,7 @@ async def test_one_trace_leads_from_the_request_to_the_webhook(
                     return str(entry["trace_id"])
         raise AssertionError(f"no line {wanted} in {log}")
 
-    asked = trace_of("batches.log", event="request.served", request_id="trace-me")
+    asked = trace_of("batches.log", event="request.served", request_id=request_id)
     attempted: str = await eventually(lambda: trace_of("webhooks.log", event="webhook.attempted", event_id=event_id))
     assert asked == attempted != "a" * 32
 
