@@ -70,7 +70,7 @@ def addresses(console: Console, settings: Mapping[str, str], credentials: Path, 
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, value in (
         ("public address", settings["VAJ_PUBLIC_URL"]),
-        ("API description", f"{settings['VAJ_PUBLIC_URL']}/openapi/public.json"),
+        ("API description", f"{settings['VAJ_PUBLIC_URL']}/openapi/batches.json, and so for each service"),
         ("people and passwords", f"{credentials} (readable by you only)"),
         ("e-mails", settings["VAJ_MAILDIR"]),
         ("webhooks received", str(receipts)),
