@@ -69,7 +69,7 @@ def service_environment(instance: Instance, service: str, caller: Mapping[str, s
     }
     if service in SHARE_INTERNAL_TOKEN:
         decided["VAJ_INTERNAL_TOKEN"] = instance.secrets["internal_token"]
-    if service == "identity":
+    if service in ("identity", "notifications"):
         decided["VAJ_PUBLIC_URL"] = instance.public_url
     if service == "notifications":
         decided["VAJ_SMTP_URL"] = smtp_url(instance)

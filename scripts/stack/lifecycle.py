@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from scripts.stack import gateway, postgres, rabbitmq, redis
+from scripts.stack import gateway, postgres, probes, rabbitmq, redis
 from scripts.stack.environment import base_environment, service_environment, settings, write_settings
 from scripts.stack.failure import StackError
 from scripts.stack.instance import REPOSITORY, Instance, home_from, open_instance
@@ -29,6 +29,7 @@ from scripts.stack.programs import (
 from scripts.stack.supervision import BACKOFF, FATAL, RUNNING, State, Supervisor, sweep, wait_until
 
 READY_S = 90.0
+ROUTED_S = 15.0
 MIGRATIONS_AT_ONCE = 2
 MIGRATION_S_MAX = 120.0
 # A program that falls over again and again for this long will not come up.
@@ -190,6 +191,15 @@ class Stack:
             with ThreadPoolExecutor(max_workers=MIGRATIONS_AT_ONCE) as few:
                 _join([few.submit(self._migrate, instance, name) for name in services])
             _join([*edge, *(pool.submit(launch, name) for name in services)])
+        for name in services:
+            self._await_route(instance, name)
+
+    def _await_route(self, instance: Instance, service: str) -> None:
+        """The gateway looks at its services about once a second; until it has, it answers 503 for them."""
+        host = "127.0.0.1" if instance.public_host == "0.0.0.0" else instance.public_host  # noqa: S104
+        port = instance.ports["public"]
+        if not wait_until(lambda: probes.http_ok(port, f"/openapi/{service}.json", host=host), ROUTED_S):
+            raise StackError("gateway", f"it does not reach {service}", log=log_of(instance, "gateway"))
 
     def _migrate(self, instance: Instance, service: str) -> None:
         log = instance.logs / f"{service}-migrate.log"

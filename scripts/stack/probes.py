@@ -37,9 +37,9 @@ def redis_answers(port: int, password: str) -> bool:
     return b"+PONG" in _exchange(port, f"AUTH {password}\r\nPING\r\n".encode())
 
 
-def http_ok(port: int, path: str) -> bool:
+def http_ok(port: int, path: str, *, host: str = "127.0.0.1") -> bool:
     """A GET of the path is answered with 200."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
+    connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
     try:
         connection.request("GET", path)
         return connection.getresponse().status == http.HTTPStatus.OK

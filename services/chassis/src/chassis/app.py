@@ -114,8 +114,8 @@ _PROBLEM = {
 _RESPONSES: dict[int | str, dict[str, Any]] = {"4XX": _PROBLEM, "5XX": _PROBLEM, 422: _PROBLEM}
 
 
-def create_api(runtime: Runtime) -> ASGIApp:
-    """The public routes behind the one edge layer; OpenAPI 3.1 at `/openapi/<service>.json`."""
+def create_app(runtime: Runtime) -> FastAPI:
+    """The public routes; OpenAPI 3.1 at `/openapi/<service>.json`."""
     service = runtime.service
     app = FastAPI(
         title=f"VouAjudar {service.name}",
@@ -132,6 +132,12 @@ def create_api(runtime: Runtime) -> ASGIApp:
     for router in (*service.routers, operations_router(runtime)):
         app.include_router(router)
     _describe_problems(app)
+    return app
+
+
+def create_api(runtime: Runtime) -> ASGIApp:
+    """The public routes behind the one edge layer, once plain and once traced."""
+    app = create_app(runtime)
     plain = app.build_middleware_stack()
     FastAPIInstrumentor.instrument_app(app, exclude_spans=["receive", "send"])
     return Edge(
@@ -140,7 +146,7 @@ def create_api(runtime: Runtime) -> ASGIApp:
         app.build_middleware_stack(),
         sample_ratio=runtime.settings.trace_sample_ratio,
         body_bytes_max=runtime.settings.body_bytes_max,
-        unlimited=service.unlimited_paths,
+        unlimited=runtime.service.unlimited_paths,
     )
 
 
@@ -276,4 +282,4 @@ def main(build: Callable[[], Service], arguments: Sequence[str] | None = None) -
         sys.exit(uvloop.run(serve(service, given[0])))
 
 
-__all__ = ["Runtime", "Service", "create_api", "main", "prepare", "queue_depths", "serve"]
+__all__ = ["Runtime", "Service", "create_api", "create_app", "main", "prepare", "queue_depths", "serve"]
