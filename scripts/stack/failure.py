@@ -7,6 +7,9 @@ from pathlib import Path
 LINES_SHOWN = 25
 
 
+PREPARATION_FAILED = 10  # exit code of a preparation that failed at the first service; one more for each later one
+
+
 class StackError(Exception):
     """A part of the stack could not be started."""
 

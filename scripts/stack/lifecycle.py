@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from scripts.stack import gateway, postgres, probes, rabbitmq, redis
 from scripts.stack.environment import base_environment, service_environment, settings, write_settings
-from scripts.stack.failure import StackError
+from scripts.stack.failure import PREPARATION_FAILED, StackError
 from scripts.stack.instance import REPOSITORY, Instance, home_from, open_instance
 from scripts.stack.programs import (
     EDGE,
@@ -30,7 +31,6 @@ from scripts.stack.supervision import BACKOFF, FATAL, RUNNING, State, Supervisor
 
 READY_S = 90.0
 ROUTED_S = 15.0
-MIGRATIONS_AT_ONCE = 2
 MIGRATION_S_MAX = 120.0
 # A program that falls over again and again for this long will not come up.
 FALLING_S_MAX = 8.0
@@ -183,13 +183,14 @@ class Stack:
             launch("epmd")
             launch("rabbitmq")
 
-        with ThreadPoolExecutor(max_workers=len(wanted)) as pool:
-            servers = [pool.submit(launch_postgres), pool.submit(launch_broker), pool.submit(launch, "redis")]
+        with ThreadPoolExecutor(max_workers=len(wanted) + 1) as pool:
+            database = pool.submit(launch_postgres)
+            servers = [pool.submit(launch_broker), pool.submit(launch, "redis")]
             edge = [pool.submit(launch, name) for name in EDGE if name in wanted]
-            _join(servers)
+            database.result()
             # A fact reaches the queues that exist when it is published: all are declared before any service runs.
-            with ThreadPoolExecutor(max_workers=MIGRATIONS_AT_ONCE) as few:
-                _join([few.submit(self._migrate, instance, name) for name in services])
+            prepared = pool.submit(self._prepare_services, instance, services)
+            _join([*servers, prepared])
             _join([*edge, *(pool.submit(launch, name) for name in services)])
         for name in services:
             self._await_route(instance, name)
@@ -201,13 +202,14 @@ class Stack:
         if not wait_until(lambda: probes.http_ok(port, f"/openapi/{service}.json", host=host), ROUTED_S):
             raise StackError("gateway", f"it does not reach {service}", log=log_of(instance, "gateway"))
 
-    def _migrate(self, instance: Instance, service: str) -> None:
-        log = instance.logs / f"{service}-migrate.log"
-        told = base_environment(instance, self.caller) | service_environment(instance, service, self.caller)
+    def _prepare_services(self, instance: Instance, services: Sequence[str]) -> None:
+        log = instance.logs / "migrate.log"
+        told = {service: service_environment(instance, service, self.caller) for service in services}
         with log.open("wb") as output:
             done = subprocess.run(
-                [sys.executable, "-m", service, "migrate"],
-                env=told,
+                [sys.executable, "-m", "scripts.stack.preparation"],
+                input=json.dumps(told).encode(),
+                env=base_environment(instance, self.caller),
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=REPOSITORY,
@@ -215,7 +217,10 @@ class Stack:
                 check=False,
             )
         if done.returncode != 0:
-            raise StackError(service, "its migration failed", log=log)
+            failed = done.returncode - PREPARATION_FAILED
+            raise StackError(
+                services[failed] if 0 <= failed < len(services) else "services", "its migration failed", log=log
+            )
 
     def _await(self, supervisor: Supervisor, program: Program, began: float) -> None:
         falling_since: float | None = None

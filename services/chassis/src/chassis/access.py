@@ -35,6 +35,7 @@ from contracts.events.identity import (
 
 from chassis.database import Row, Transaction
 
+REFRESH_S = 0.2  # how long others are still answered from the cache while one refreshes it
 CACHED_MAX = 10_000  # principals kept in memory per process
 
 OrganizationStatus = Literal["registered", "verified", "suspended", "closed"]
@@ -253,8 +254,10 @@ class Directory:
 
     async def _cached(self, key: Any, load: Callable[[Any], Awaitable[Any]]) -> Any:
         entry = self._cache.get(key)
-        if entry is not None and entry[0] > time.monotonic():
-            return entry[1]
+        if entry is not None:
+            if entry[0] > time.monotonic():
+                return entry[1]
+            self._cache[key] = (time.monotonic() + REFRESH_S, entry[1])  # one asks again; the others need not
         value = await load(key)
         if value is not None and self._ttl_s:
             self._cache[key] = (time.monotonic() + self._ttl_s, value)

@@ -22,6 +22,7 @@ CONFIRM_TIMEOUT_S = 10  # a confirm this late means the channel is lost
 RECONNECT_DELAYS_S = (0.1, 0.2, 0.5, 1, 2)  # then 2 s for ever: consuming again within 5 s of a broker's return
 HEARTBEAT_S = 10
 WATCHDOG_S = 5
+BROKER_START_S_MAX = 60  # the longest a set-up waits for a broker that is starting
 PUBLISH_CHANNELS = 4
 
 
@@ -246,7 +247,7 @@ _QUORUM: dict[str, Any] = {
 
 async def declare_topology(url: str, service: str, bindings: Mapping[str, list[tuple[str, str]]]) -> None:
     """Declare a service's exchange, queues, retry ladder and dead-letter queue; `bindings` is consumer → (producer, key)."""
-    async with await aio_pika.connect(url, timeout=CONNECT_TIMEOUT_S) as connection:
+    async with await _connect_patiently(url) as connection:
         channel = await connection.channel()
         exchanges = {
             producer: await channel.declare_exchange(
@@ -268,6 +269,18 @@ async def declare_topology(url: str, service: str, bindings: Mapping[str, list[t
             queue = await channel.declare_queue(topology.queue(service, consumer), durable=True, arguments=arguments)
             for producer, routing_key in keys:
                 await queue.bind(exchanges[producer], routing_key)
+
+
+async def _connect_patiently(url: str) -> AbstractConnection:
+    """A connection, however long the broker takes to start, within reason."""
+    deadline = asyncio.get_running_loop().time() + BROKER_START_S_MAX
+    while True:
+        try:
+            return await aio_pika.connect(url, timeout=CONNECT_TIMEOUT_S)
+        except (OSError, TimeoutError, aiormq.exceptions.AMQPError):
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+        await asyncio.sleep(0.2)
 
 
 async def queue_depths(url: str, queues: list[str]) -> dict[str, int]:
