@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from chassis.access import Principal
@@ -221,18 +221,7 @@ async def get_batch(
 @router.get("/v1/batches/{batch_id}/history", operation_id="get_batch_history")
 async def get_batch_history(batch_id: UUID, tx: Tx, principal: Reader) -> list[Event]:
     """Everything that happened to a batch, oldest first (parties only)."""
-    return [_event(row) for row in await usecases.history(tx, principal, batch_id)]
-
-
-def _event(row: Any) -> Event:
-    return Event(
-        event_id=row["event_id"],
-        version=row["version"],
-        type=row["type"],
-        occurred_at=row["occurred_at"],
-        actor_id=row["meta"].get("actor_id"),
-        data=row["data"],
-    )
+    return [Event.of(row) for row in await usecases.history(tx, principal, batch_id)]
 
 
 @router.post("/v1/batches/{batch_id}/ready", operation_id="ready_batch")

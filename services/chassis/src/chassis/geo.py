@@ -1,4 +1,4 @@
-"""Distances on a sphere, in SQL: a bounding box that an index can use, then the haversine formula."""
+"""Distances on a sphere: the box around a point that an index can use before the haversine formula is asked."""
 
 from __future__ import annotations
 
@@ -13,11 +13,3 @@ def bounding_box(lat: float, lon: float, radius_m: int) -> tuple[float, float, f
     narrowing = math.cos(math.radians(min(89.9, abs(lat) + d_lat)))
     d_lon = min(180.0, d_lat / narrowing)
     return lat - d_lat, lat + d_lat, lon - d_lon, lon + d_lon
-
-
-def distance_sql(lat: str, lon: str, lat_column: str, lon_column: str) -> str:
-    """SQL for the metres between two placeholders or columns and two columns (haversine)."""
-    return (
-        f"2 * {EARTH_RADIUS_M} * asin(least(1, sqrt(power(sin(radians({lat_column} - {lat}) / 2), 2)"
-        f" + cos(radians({lat})) * cos(radians({lat_column})) * power(sin(radians({lon_column} - {lon}) / 2), 2))))"
-    )

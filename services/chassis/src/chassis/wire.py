@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from uuid import UUID
 
 from contracts.values import QUANTITY_MAX
@@ -91,7 +92,6 @@ def _near(value: Any) -> Any:
 _POINT = r"^-?(90(\.0+)?|[1-8]?\d(\.\d{1,12})?),-?(180(\.0+)?|(1[0-7]\d|\d{1,2})(\.\d{1,12})?)$"
 Near = Annotated[str, BeforeValidator(_near), WithJsonSchema({"type": "string", "pattern": _POINT})]
 RadiusM = Annotated[int, Field(ge=1, le=500_000, description="metres")]
-StatusList = Annotated[list[str], Field(max_length=20)]
 
 
 def point_of(near: str) -> tuple[float, float]:
@@ -125,3 +125,9 @@ class Event(View):
     occurred_at: UtcMoment
     actor_id: str | None
     data: dict[str, Any]
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """A stored event as callers see it."""
+        shown = {name: row[name] for name in ("event_id", "version", "type", "occurred_at", "data")}
+        return cls.model_validate(shown | {"actor_id": row["meta"].get("actor_id")})

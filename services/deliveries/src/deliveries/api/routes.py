@@ -14,7 +14,7 @@ from fastapi import Depends, Query, Response
 from deliveries import domain, queries, usecases
 from deliveries.api import bodies
 from deliveries.api.bodies import Flag, Stage, Status
-from deliveries.api.views import CodeOut, DeliveryOut, event_of, shaped
+from deliveries.api.views import CodeOut, DeliveryOut, shaped
 from deliveries.usecases import Asked, Custody, Policy
 
 router = api_router("deliveries")
@@ -106,7 +106,7 @@ async def get_delivery(delivery_id: UUID, tx: Tx, principal: Reader, now: Now, r
 @router.get("/v1/deliveries/{delivery_id}/history", operation_id="get_delivery_history")
 async def get_delivery_history(delivery_id: UUID, tx: Tx, principal: Reader) -> list[Event]:
     """Everything that happened to a delivery, oldest first (parties only)."""
-    return [event_of(row) for row in await usecases.history(tx, principal, delivery_id)]
+    return [Event.of(row) for row in await usecases.history(tx, principal, delivery_id)]
 
 
 # -- claims ------------------------------------------------------------------------------------------------------------

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from chassis.database import Row
-from chassis.wire import Event, UtcMoment, View, WindowOut
+from chassis.wire import UtcMoment, View, WindowOut
 from contracts.values import Category, Storage, Unit
 
 from deliveries.api.bodies import Status
@@ -111,18 +110,6 @@ def shaped(sight: Sight) -> DeliveryOut:
             "volunteer_id": delivery.volunteer_id if sight.party else None,
             "created_at": delivery.planned_at,
         }
-    )
-
-
-def event_of(row: Row) -> Event:
-    """One line of a history."""
-    return Event(
-        event_id=row["event_id"],
-        version=row["version"],
-        type=row["type"],
-        occurred_at=row["occurred_at"],
-        actor_id=row["meta"].get("actor_id"),
-        data=row["data"],
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from chassis.access import Principal
@@ -82,18 +82,7 @@ async def get_resource_request_history(
     request_id: UUID, tx: Tx, directory: OfDirectory, principal: Reader
 ) -> list[Event]:
     """Everything that happened to a request, oldest first (its receiver only: it names every donor)."""
-    return [_event(row) for row in await usecases.history(tx, directory, principal, request_id)]
-
-
-def _event(row: Any) -> Event:
-    return Event(
-        event_id=row["event_id"],
-        version=row["version"],
-        type=row["type"],
-        occurred_at=row["occurred_at"],
-        actor_id=row["meta"].get("actor_id"),
-        data=row["data"],
-    )
+    return [Event.of(row) for row in await usecases.history(tx, directory, principal, request_id)]
 
 
 @router.post("/v1/resource-requests/{request_id}/change", operation_id="change_resource_request")
