@@ -17,7 +17,7 @@ from scripts.rules import FUNCTION_LINES_MAX, MODULE_LINES_MAX, RULES, Finding, 
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LINTED = "contracts/src", *(str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob("services/*/src"))
-CHECKS = ("format", "lint", "types", "imports", "tidy", "generated")
+CHECKS = ("format", "lint", "types", "imports", "tidy", "generated", "openapi", "problems", "settings")
 
 
 @dataclass(frozen=True)
@@ -282,6 +282,9 @@ def test_check_succeeds_when_all_hold(stubbed: Path) -> None:
             "lint-imports",
             "scripts/tidy",
             "contracts.generate --check",
+            "scripts.openapi --check",
+            "scripts.problem_codes --check",
+            "scripts.settings --check",
         ),
         strict=True,
     ),
