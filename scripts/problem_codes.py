@@ -1,4 +1,4 @@
-"""`contracts/problem_codes.json`: every stable problem `code`, its status and meaning, from the errors themselves; `--check` tells drift."""
+"""`contracts/problem_codes.json`: every stable problem `code`, its status and meaning, from the errors; `--check` tells drift."""
 
 from __future__ import annotations
 
