@@ -46,15 +46,13 @@ class Repository(Generic[A]):
         self._not_found = not_found
         self._decoder = msgspec.json.Decoder(aggregate)
 
-    async def get(self, tx: Transaction, aggregate_id: UUID, *, if_match: int | None = None) -> A:
-        """The aggregate as it is; raises its NotFound, or `Stale` when `if_match` is not its version."""
+    async def get(self, tx: Transaction, aggregate_id: UUID) -> A:
+        """The aggregate as it is; raises its NotFound."""
         lock = " FOR UPDATE" if tx.locking else ""
         row = await tx.fetchrow(f"SELECT state::text FROM {self._table} WHERE id = $1{lock}", aggregate_id)
         if row is None:
             raise self._not_found
-        aggregate = self._decoder.decode(row["state"])
-        aggregate.expect_version(if_match)
-        return aggregate
+        return self._decoder.decode(row["state"])
 
     async def find(self, tx: Transaction, aggregate_id: UUID) -> A | None:
         """The aggregate as it is, or None."""

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from chassis.access import Principal
 from chassis.database import Transaction
-from chassis.kernel import ConcurrentUpdate, Forbidden, Stale
+from chassis.kernel import ConcurrentUpdate, Forbidden
 
 from deliveries import queries
 from deliveries.domain import Delivery, DeliveryNotFound, OrganizationId, UserId
@@ -73,8 +73,7 @@ async def seen(asked: Asked) -> Delivery:
 
 def fresh(asked: Asked, delivery: Delivery) -> Delivery:
     """The delivery, when it is the version that the caller has in mind."""
-    if asked.if_match not in (None, delivery.version):
-        raise Stale(version=delivery.version)
+    delivery.expect_version(asked.if_match)
     return delivery
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from chassis.access import Principal
 from chassis.database import Transaction
-from chassis.kernel import Stale, new_id
+from chassis.kernel import new_id
 
 from identity.domain import (
     MembershipRole,
@@ -51,7 +51,8 @@ async def register(
 
 async def verify(tx: Transaction, organization_id: UUID, *, now: datetime, if_match: int | None) -> Organization:
     """Let an organization act; the caller is an admin."""
-    organization = await ORGANIZATIONS.get(tx, organization_id, if_match=if_match)
+    organization = await ORGANIZATIONS.get(tx, organization_id)
+    organization.expect_version(if_match)
     organization.verify()
     ORGANIZATIONS.save(tx, organization, now=now)
     return organization
@@ -61,7 +62,8 @@ async def suspend(
     tx: Transaction, organization_id: UUID, *, reason: str | None, now: datetime, if_match: int | None
 ) -> Organization:
     """Hide an organization until it is verified again; the caller is an admin."""
-    organization = await ORGANIZATIONS.get(tx, organization_id, if_match=if_match)
+    organization = await ORGANIZATIONS.get(tx, organization_id)
+    organization.expect_version(if_match)
     organization.suspend(reason=reason)
     ORGANIZATIONS.save(tx, organization, now=now)
     return organization
@@ -141,8 +143,7 @@ async def _seen(tx: Transaction, principal: Principal, organization_id: UUID, if
     organization = await ORGANIZATIONS.get(tx, organization_id)
     if not (organization.is_public or principal.acts_for(organization_id) or principal.is_coordinator):
         raise OrganizationNotFound
-    if if_match is not None and if_match != organization.version:
-        raise Stale(version=organization.version)
+    organization.expect_version(if_match)
     return organization
 
 

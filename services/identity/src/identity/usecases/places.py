@@ -8,7 +8,7 @@ from uuid import UUID
 
 from chassis.access import Principal
 from chassis.database import Transaction
-from chassis.kernel import Stale, new_id
+from chassis.kernel import new_id
 
 from identity.domain import NotAManager, OrganizationId, Place, PlaceDetails, PlaceId, PlaceNotFound
 from identity.repository import ORGANIZATIONS, PLACES
@@ -42,8 +42,7 @@ async def change(
         raise PlaceNotFound
     if not principal.manages(organization.id):
         raise NotAManager("only the organization's managers do this")
-    if if_match is not None and if_match != place.version:
-        raise Stale(version=place.version)
+    place.expect_version(if_match)
     organization.require_open()
     place.change(changes)
     PLACES.save(tx, place, now=now)

@@ -13,7 +13,7 @@ from uuid import UUID
 from chassis.access import Principal
 from chassis.database import Transaction
 from chassis.idempotency import Vault
-from chassis.kernel import Invalid, Stale, new_id
+from chassis.kernel import Invalid, new_id
 from chassis.telemetry import current_context
 
 from webhooks import queries, repository
@@ -189,6 +189,5 @@ async def _own(tx: Transaction, principal: Principal, endpoint_id: UUID, if_matc
     endpoint = await ENDPOINTS.get(tx, endpoint_id)
     if not principal.manages(endpoint.organization_id) or endpoint.status is EndpointStatus.DELETED:
         raise EndpointNotFound
-    if if_match is not None and if_match != endpoint.version:
-        raise Stale(version=endpoint.version)
+    endpoint.expect_version(if_match)
     return endpoint
