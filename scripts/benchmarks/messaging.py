@@ -342,7 +342,7 @@ async def _fill(database: Database, events: int) -> None:
 
 
 def _body(subject: UUID, event_id: UUID, version: int) -> bytes:
-    with in_context(start_context()):
+    with in_context(start_context(sample_ratio=0.05)):
         return envelope_bytes(
             Announcement(EndpointTest(endpoint_id=subject)), subject, event_id, version, datetime.now(UTC)
         )

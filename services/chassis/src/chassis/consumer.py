@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID
@@ -20,7 +19,16 @@ from chassis.broker import BrokerUnavailable, Incoming, Outgoing, Publisher, Pub
 from chassis.database import TRANSIENT_ERRORS, UNAVAILABLE_ERRORS, Database, Transaction
 from chassis.inbox import first_time
 from chassis.kernel import ConcurrentUpdate
-from chassis.telemetry import EVENT_LAG_SECONDS, EVENTS_HANDLED, HANDLE_SECONDS, continue_context, in_context, log, span
+from chassis.telemetry import (
+    EVENT_LAG_SECONDS,
+    EVENTS_HANDLED,
+    HANDLE_SECONDS,
+    Context,
+    continue_context,
+    in_context,
+    log,
+    span,
+)
 from contracts import topology
 
 CONFLICT_TRIES = 3
@@ -117,34 +125,40 @@ class ConsumerRunner:
         return True
 
     async def _transact(self, messages: Sequence[_Decoded]) -> None:
-        handled: list[_Decoded] = []
+        handled: list[tuple[_Decoded, Context]] = []
         async with self._database.transaction() as tx:
             fresh = await first_time(tx, self._consumer.name, [message.id for message in messages])
             for message in messages:
                 if message.id in fresh:
                     fresh.discard(message.id)
-                    await self._run(tx, message)
-                    handled.append(message)
+                    handled.append((message, await self._run(tx, message)))
         self._count(handled, doubled=len(messages) - len(handled))
 
-    async def _run(self, tx: Transaction, message: _Decoded) -> None:
+    async def _run(self, tx: Transaction, message: _Decoded) -> Context:
         envelope, handler = message.received.envelope, self._consumer.handlers[type(message.received.event)]
         context = continue_context(
             envelope.traceparent, correlation_id=envelope.correlationid, causation_id=str(envelope.id)
         )
-        with ExitStack() as stack:
-            stack.enter_context(in_context(context))
-            stack.enter_context(span(f"{self._queue} process", context, SpanKind.CONSUMER, event_type=envelope.type))
-            await handler(tx, message.received)
-            await tx.flush()
-            log.info("event.handled", consumer=self._consumer.name, type=envelope.type, event_id=str(envelope.id))
+        with in_context(context):
+            if context.sampled:
+                with span(f"{self._queue} process", context, SpanKind.CONSUMER, event_type=envelope.type):
+                    await handler(tx, message.received)
+                    await tx.flush()  # so that the span tells what the effect took
+            else:
+                await handler(tx, message.received)
+                tx.end_step()
+        return context
 
-    def _count(self, handled: Sequence[_Decoded], *, doubled: int) -> None:
+    def _count(self, handled: Sequence[tuple[_Decoded, Context]], *, doubled: int) -> None:
         now, name = datetime.now(UTC), self._consumer.name
-        for message in handled:
-            lag_s = (now - message.received.envelope.time).total_seconds()
-            EVENT_LAG_SECONDS.labels(name).observe(max(0.0, lag_s))
+        observe = EVENT_LAG_SECONDS.labels(name).observe
+        for message, context in handled:
+            envelope = message.received.envelope
+            lag_s = (now - envelope.time).total_seconds()
+            observe(max(0.0, lag_s))
             self._consumer.health.within_sla += lag_s <= self._consumer.sla_s
+            with in_context(context):
+                log.info("event.handled", consumer=name, type=envelope.type, event_id=str(envelope.id))
         self._consumer.health.completed += len(handled)
         EVENTS_HANDLED.labels(name, "handled").inc(len(handled))
         EVENTS_HANDLED.labels(name, "duplicate").inc(doubled)

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Protocol, TypeAlias, cast
 
 import asyncpg
@@ -57,6 +59,7 @@ class Runner(Protocol):
     async def fetch(self, query: str, *args: Any) -> list[Row]: ...
     async def fetchrow(self, query: str, *args: Any) -> Row | None: ...
     async def execute(self, query: str, *args: Any) -> str: ...
+    async def executemany(self, command: str, args: Sequence[Sequence[Any]]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +121,14 @@ class Transaction:
         self._runner = runner
         self._constraints = constraints
         self._writes: list[tuple[str, tuple[Any, ...]]] = []
+        self._ended: list[tuple[str, tuple[Any, ...]]] = []
+        self._failure: Exception | None = None
         self.locking = locking
         self.hints: set[str] = set()
 
     async def fetch(self, query: Query, *args: Any, **values: Any) -> list[Row]:
         """All rows of a bounded query."""
+        await self._send_ended()
         sql, arguments = compiled(query, args, values)
         try:
             return await self._runner.fetch(sql, *arguments)
@@ -131,6 +137,7 @@ class Transaction:
 
     async def fetchrow(self, query: Query, *args: Any, **values: Any) -> Row | None:
         """The first row, or None."""
+        await self._send_ended()
         sql, arguments = compiled(query, args, values)
         try:
             return await self._runner.fetchrow(sql, *arguments)
@@ -149,12 +156,40 @@ class Transaction:
 
     async def flush(self) -> None:
         """Send what is queued, now."""
-        if not self._writes:
+        self.end_step()
+        await self._send_ended()
+
+    def end_step(self) -> None:
+        """What is queued belongs together as one statement; it leaves, in order, before the next read or with the end.
+
+        Steps of one shape that follow each other travel in one round trip. Only inside a real transaction.
+        """
+        if self._writes:
+            sql = _combined(tuple((text, len(args)) for text, args in self._writes))
+            self._ended.append((sql, tuple(value for _, args in self._writes for value in args)))
+            self._writes = []
+
+    async def _send_ended(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if not self._ended:
             return
-        writes, self._writes = self._writes, []
-        sql = _combined(tuple((text, len(args)) for text, args in writes))
+        ended, self._ended = self._ended, []
         try:
-            await self._runner.execute(sql, *(value for _, args in writes for value in args))
+            await self._send(ended)
+        except Exception as error:
+            if self.locking:  # PostgreSQL would turn the commit into a silent rollback, whoever caught this
+                self._failure = error
+            raise
+
+    async def _send(self, ended: Sequence[tuple[str, tuple[Any, ...]]]) -> None:
+        try:
+            for sql, steps in groupby(ended, key=itemgetter(0)):
+                arguments = [args for _, args in steps]
+                if len(arguments) == 1:
+                    await self._runner.execute(sql, *arguments[0])
+                else:
+                    await self._runner.executemany(sql, arguments)
         except asyncpg.IntegrityConstraintViolationError as error:
             raise self._meaning(error) from error
         except asyncpg.DeadlockDetectedError as error:  # an optimistic command met one that locks: it runs again

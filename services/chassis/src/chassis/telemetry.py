@@ -78,10 +78,9 @@ def start_context(*, sample_ratio: float = 0.0, request_id: str | None = None) -
 
 def continue_context(traceparent: str | None, *, correlation_id: str, causation_id: str) -> Context:
     """The context of work that an event caused; a missing or broken traceparent starts a new trace."""
-    fresh = start_context()
     parts = (traceparent or "").split("-")
     if len(parts) != 4 or len(parts[1]) != 32 or len(parts[2]) != 16:
-        return replace(fresh, correlation_id=correlation_id, causation_id=causation_id)
+        return replace(start_context(), correlation_id=correlation_id, causation_id=causation_id)
     return Context(
         trace_id=parts[1],
         span_id=parts[2],
