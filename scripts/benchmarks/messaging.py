@@ -181,9 +181,7 @@ async def _throughput(rig: Rig) -> list[Target]:
     named = ("relay", "plain publisher", "consumer", "plain consumer")
     for name, taken in zip(named, zip(*rounds, strict=True), strict=True):
         print(f"  {name:<20} {statistics.median(t.cpu_us for t in taken):>6.0f} µs of processor a message")
-    relay, publisher, consumer, plain = (
-        [taken.per_s for taken in column] for column in zip(*rounds, strict=True)
-    )
+    relay, publisher, consumer, plain = ([taken.per_s for taken in column] for column in zip(*rounds, strict=True))
     targets = [
         compared("relay against a plain publisher", relay, publisher, at_least=0.8, unit="msg/s"),
         compared("consumer against one that only acks", consumer, plain, at_least=0.5, unit="msg/s"),
@@ -327,7 +325,8 @@ def _resident_mib() -> float:
 
 async def _fill(database: Database, events: int) -> None:
     """Outbox rows as `enqueue` would have left them, four to an aggregate."""
-    now, records = datetime.now(UTC), []
+    now = datetime.now(UTC)
+    records: list[tuple[Any, ...]] = []
     for _ in range(events // AGGREGATES_SHARE):
         subject = new_id()
         for version in range(1, AGGREGATES_SHARE + 1):
@@ -349,7 +348,8 @@ def _body(subject: UUID, event_id: UUID, version: int) -> bytes:
 
 
 def _published() -> float:
-    return EVENTS_PUBLISHED._value.get()
+    published: float = EVENTS_PUBLISHED._value.get()
+    return published
 
 
 async def _purge(url: str) -> None:

@@ -154,7 +154,9 @@ async def test_an_unroutable_message_is_refused_not_swallowed(publisher: Publish
 
 
 async def _declare_unbound(publisher: Publisher) -> None:
-    await publisher._channels[0].exchange_declare(exchange="evt.nobody-binds", exchange_type="topic", durable=True)
+    await publisher._channels[0]._channel.exchange_declare(
+        exchange="evt.nobody-binds", exchange_type="topic", durable=True
+    )
 
 
 def _in_one_partition() -> tuple[UUID, UUID]:

@@ -3,47 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import aio_pika
 import aiormq
 from aio_pika.abc import AbstractConnection
 
+from chassis.confirms import Answer, BrokerUnavailable, ConfirmChannel, Outgoing, PublishRefused
 from chassis.telemetry import log
 from contracts import topology
 
 CONNECT_TIMEOUT_S = 5
-CONFIRM_TIMEOUT_S = 10  # a confirm this late means the channel is lost
 RECONNECT_DELAYS_S = (0.1, 0.2, 0.5, 1, 2)  # then 2 s for ever: consuming again within 5 s of a broker's return
 HEARTBEAT_S = 10
 WATCHDOG_S = 5
 BROKER_START_S_MAX = 60  # the longest a set-up waits for a broker that is starting
 PUBLISH_CHANNELS = 4
-
-
-class BrokerUnavailable(Exception):
-    """There is no connection to the broker now."""
-
-
-class PublishRefused(Exception):
-    """The broker did not take the message: nacked, unroutable, or the confirm never came."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A message ready to send; `slot` pins it to a channel, so that messages of one slot keep their order."""
-
-    exchange: str
-    routing_key: str
-    message_id: str
-    body: bytes
-    headers: Mapping[str, Any] = field(default_factory=dict)
-    slot: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +77,7 @@ class Publisher:
     def __init__(self, url: str, *, name: str) -> None:
         self._url = url
         self._name = name
-        self._channels: list[aiormq.abc.AbstractChannel] = []
+        self._channels: list[ConfirmChannel] = []
         self.ready = asyncio.Event()
 
     async def run(self) -> None:
@@ -110,7 +88,7 @@ class Publisher:
         channels = [
             await connection.channel(publisher_confirms=True, on_return_raises=True) for _ in range(PUBLISH_CHANNELS)
         ]
-        self._channels = [await channel.get_underlay_channel() for channel in channels]
+        self._channels = [ConfirmChannel(await channel.get_underlay_channel()) for channel in channels]
         lost = asyncio.Event()
         for channel in channels:
             channel.close_callbacks.add(lambda *_: lost.set())
@@ -123,36 +101,28 @@ class Publisher:
 
     async def publish(self, message: Outgoing) -> None:
         """Return when the broker has it safe; raises `PublishRefused` or `BrokerUnavailable`."""
-        if not self._channels:
-            raise BrokerUnavailable
-        channel = self._channels[message.slot % len(self._channels)]
-        try:
-            await channel.basic_publish(
-                message.body,
-                exchange=message.exchange,
-                routing_key=message.routing_key,
-                properties=_properties(message),
-                mandatory=True,
-                timeout=CONFIRM_TIMEOUT_S,
-            )
-        except (aiormq.exceptions.DeliveryError, aiormq.exceptions.PublishError) as error:
-            raise PublishRefused(repr(error)) from error
-        except TimeoutError as error:
-            with contextlib.suppress(Exception):
-                await channel.close()
-            raise PublishRefused("no confirm in time") from error
-        except (aiormq.exceptions.AMQPError, OSError, RuntimeError) as error:
-            raise BrokerUnavailable(repr(error)) from error
+        [answer] = await self.publish_all([message])
+        if answer is not None:
+            raise answer
 
+    async def publish_all(self, messages: Sequence[Outgoing]) -> list[Answer]:
+        """What `publish` would have said of each, in order; messages of one slot keep theirs, across calls too."""
+        channels = self._channels
+        if not channels:
+            return [BrokerUnavailable() for _ in messages]
+        chosen: dict[int, list[int]] = {}
+        for index, message in enumerate(messages):
+            chosen.setdefault(message.slot % len(channels), []).append(index)
+        answers: list[Answer] = [None] * len(messages)
 
-def _properties(message: Outgoing) -> aiormq.spec.Basic.Properties:
-    return aiormq.spec.Basic.Properties(
-        delivery_mode=2,
-        message_id=message.message_id,
-        content_type="application/cloudevents+json",
-        timestamp=datetime.now(UTC),
-        headers=dict(message.headers),
-    )
+        async def send(number: int, indexes: list[int]) -> None:
+            for index, answer in zip(
+                indexes, await channels[number].send([messages[index] for index in indexes]), strict=True
+            ):
+                answers[index] = answer
+
+        await asyncio.gather(*(send(number, indexes) for number, indexes in chosen.items()))
+        return answers
 
 
 @dataclass(frozen=True)
@@ -297,3 +267,17 @@ async def queue_depths(url: str, queues: list[str]) -> dict[str, int]:
             name: (await channel.declare_queue(name, passive=True)).declaration_result.message_count or 0
             for name in queues
         }
+
+
+__all__ = [
+    "BrokerUnavailable",
+    "Incoming",
+    "Outgoing",
+    "PublishRefused",
+    "Publisher",
+    "Subscriber",
+    "Subscription",
+    "declare_topology",
+    "keep_connected",
+    "queue_depths",
+]

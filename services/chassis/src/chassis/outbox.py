@@ -13,14 +13,16 @@ import msgspec
 from contracts.envelope import Event, rfc3339, schema_of, source_of
 from contracts.topology import exchange
 
-from chassis.broker import BrokerUnavailable, Outgoing, Publisher, PublishRefused
+from chassis.broker import Outgoing, Publisher, PublishRefused
 from chassis.database import UNAVAILABLE_ERRORS, Database, Row, Transaction
 from chassis.telemetry import EVENTS_PUBLISHED, OUTBOX_BLOCKED, current_context, log
 
 PARTITIONS = 64
 LEASE_S = 15
 RENEW_S = 5.0
-WINDOW = 500  # messages in flight at once
+BATCH = 500  # rows of one read
+BATCH_PER_PART_MIN = 32  # of one partition: a long backlog of some is not read whole to find the oldest
+WINDOW = 2 * BATCH  # messages in flight at once
 POLL_S_MIN, POLL_S_MAX = 0.02, 0.5
 BLOCKED_RETRY_S = 2.0  # a refused aggregate is tried again after this long
 UNAVAILABLE_RETRY_S = 0.5
@@ -45,11 +47,16 @@ _RELEASE_SURPLUS = (
     "UPDATE outbox_leases SET until = now() - interval '1 second' WHERE owner = $1 AND NOT part = ANY($2::int[])"
 )
 
-_READ = """SELECT part, id, order_key, message_id, exchange, routing_key, body FROM outbox
-WHERE part = ANY($1::int[]) AND NOT order_key = ANY($2::uuid[]) ORDER BY id LIMIT $3"""
+_READ = """SELECT o.* FROM unnest($1::int[]) AS p(part) CROSS JOIN LATERAL (
+    SELECT part, id, order_key, message_id, exchange, routing_key, body FROM outbox
+    WHERE part = p.part AND order_key NOT IN (SELECT unnest($2::uuid[])) ORDER BY id LIMIT $4) AS o ORDER BY o.id LIMIT $3"""
 
-_DELETE = """DELETE FROM outbox o USING unnest($1::int[], $2::bigint[]) AS x(part, id), outbox_leases l
-WHERE o.part = x.part AND o.id = x.id AND l.part = o.part AND l.owner = $3 AND l.until >= now()"""
+# A deletion that a crash of the server undoes costs a second delivery and nothing else: nobody waits for its fsync.
+_DELETE_AND_READ = f"""WITH gone AS (
+    DELETE FROM outbox o USING unnest($5::int[], $6::bigint[]) AS x(part, id), outbox_leases l
+    WHERE o.part = x.part AND o.id = x.id AND l.part = o.part AND l.owner = $7 AND l.until >= now()
+    RETURNING set_config('synchronous_commit', 'off', true))
+{_READ}"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +137,9 @@ class Relay:
         self._renew_at = 0.0
         self.renew_s = RENEW_S
         self._blocked: dict[UUID, float] = {}
+        self._held: dict[int, UUID] = {}  # rows under way or confirmed and not yet deleted, with their aggregates
+        self._sending: set[asyncio.Future[None]] = set()
+        self._confirmed: list[Row] = []
         self._wake = asyncio.Event()
         database.listen(HINT, self._wake.set)
 
@@ -138,11 +148,14 @@ class Relay:
         pause_s = POLL_S_MIN
         try:
             while True:
-                sent = await self._round_or_wait()
-                pause_s = POLL_S_MIN if sent else min(pause_s * 2, POLL_S_MAX)
-                if sent < WINDOW:
-                    await self._rest(pause_s if not sent else POLL_S_MIN)
+                read = await self._round_or_wait()
+                pause_s = POLL_S_MIN if read or self._held else min(pause_s * 2, POLL_S_MAX)
+                if read < BATCH:
+                    await self._rest(pause_s)
         finally:
+            for sending in self._sending:
+                sending.cancel()
+            await asyncio.gather(*self._sending, return_exceptions=True)
             await self._give_back()
 
     async def _round_or_wait(self) -> int:
@@ -160,23 +173,59 @@ class Relay:
                 await self._wake.wait()
         except TimeoutError:
             pass
-        self._wake.clear()
 
     async def round(self) -> int:
-        """Lease, read, publish, delete once; returns how many rows were read."""
-        await self._keep_leases()
+        """Delete what was confirmed, read what comes next and start to send it; returns how many rows were read.
+
+        Confirms are awaited meanwhile and wake the next round. An aggregate with rows under way is not read.
+        """
+        self._wake.clear()
+        if time.monotonic() >= self._renew_at:
+            await self._settle()
+            await self._keep_leases()
+        while any(sending.done() for sending in self._sending) or self._under_way > WINDOW - BATCH:
+            await self._some_sent(asyncio.FIRST_COMPLETED)
+        rows = await self._delete_and_read(BATCH)
+        if rows:
+            self._held.update((row["id"], row["order_key"]) for row in rows)
+            self._sending.add(asyncio.ensure_future(self._send(rows)))
+        return len(rows)
+
+    @property
+    def _under_way(self) -> int:
+        return len(self._held) - len(self._confirmed)
+
+    async def _some_sent(self, when: str) -> None:
+        done, self._sending = await asyncio.wait(self._sending, return_when=when)
+        for sending in done:
+            sending.result()
+
+    async def _settle(self) -> None:
+        """Nothing under way any more: a partition must not change hands before its rows are deleted."""
+        if self._sending:
+            await self._some_sent(asyncio.ALL_COMPLETED)
+        if self._confirmed:
+            await self._delete_and_read(0)
+
+    async def _delete_and_read(self, limit: int) -> list[Row]:
         now = time.monotonic()
         self._blocked = {key: until for key, until in self._blocked.items() if until > now}
         OUTBOX_BLOCKED.set(len(self._blocked))
-        rows = await self._database.reading().fetch(_READ, self._parts, list(self._blocked), WINDOW)
-        if rows:
-            results = await asyncio.gather(*(self._send(row) for row in rows))
-            await self._delete([row for row, confirmed in zip(rows, results, strict=True) if confirmed])
-        return len(rows)
+        confirmed = self._confirmed[:]
+        per_part = max(BATCH_PER_PART_MIN, 2 * BATCH // max(1, len(self._parts)))
+        wanted = (self._parts, [*self._held.values(), *self._blocked], limit, per_part)
+        if not confirmed:
+            return await self._database.reading().fetch(_READ, *wanted)
+        parts, ids = [row["part"] for row in confirmed], [row["id"] for row in confirmed]
+        async with self._database.command() as tx:
+            rows = await tx.fetch(_DELETE_AND_READ, *wanted, parts, ids, self._owner)
+        del self._confirmed[: len(confirmed)]
+        for row_id in ids:
+            del self._held[row_id]
+        EVENTS_PUBLISHED.inc(len(confirmed))
+        return rows
 
     async def _keep_leases(self) -> None:
-        if time.monotonic() < self._renew_at:
-            return
         async with self._database.transaction() as tx:
             await tx.fetch(_PRESENT, self._owner, LEASE_S)
             rows = await tx.fetch(_LEASE, self._owner, PARTITIONS, LEASE_S)
@@ -185,32 +234,31 @@ class Relay:
             tx.write(_FORGET)
         self._renew_at = time.monotonic() + self.renew_s
 
-    async def _send(self, row: Row) -> bool:
-        message = Outgoing(
-            exchange=row["exchange"],
-            routing_key=row["routing_key"],
-            message_id=str(row["message_id"]),
-            body=row["body"],
-            slot=row["part"],
-        )
-        try:
-            await self._publisher.publish(message)
-        except PublishRefused as error:
-            self._blocked[row["order_key"]] = time.monotonic() + BLOCKED_RETRY_S
-            log.error(
-                "outbox.refused", message_id=message.message_id, routing_key=message.routing_key, error=str(error)
+    async def _send(self, rows: Sequence[Row]) -> None:
+        messages = [
+            Outgoing(
+                exchange=row["exchange"],
+                routing_key=row["routing_key"],
+                message_id=str(row["message_id"]),
+                body=row["body"],
+                slot=row["part"],
             )
-            return False
-        except BrokerUnavailable:
-            return False
-        return True
-
-    async def _delete(self, rows: list[Row]) -> None:
-        if not rows:
-            return
-        async with self._database.command() as tx:
-            tx.write(_DELETE, [row["part"] for row in rows], [row["id"] for row in rows], self._owner)
-        EVENTS_PUBLISHED.inc(len(rows))
+            for row in rows
+        ]
+        for row, answer in zip(rows, await self._publisher.publish_all(messages), strict=True):
+            if answer is None:
+                self._confirmed.append(row)  # held until it is deleted
+                continue
+            del self._held[row["id"]]
+            if isinstance(answer, PublishRefused):
+                self._blocked[row["order_key"]] = time.monotonic() + BLOCKED_RETRY_S
+                log.error(
+                    "outbox.refused",
+                    message_id=str(row["message_id"]),
+                    routing_key=row["routing_key"],
+                    error=str(answer),
+                )
+        self._wake.set()
 
     async def _give_back(self) -> None:
         try:
