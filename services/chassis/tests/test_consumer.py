@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 from chassis.app import Service
 from chassis.broker import Incoming, Publisher, Subscriber
@@ -165,3 +167,31 @@ async def test_cut_links_lose_and_double_nothing(
             assert [row["times"] for row in rows] == [1] * len(subjects)
 
         await eventually(all_once, timeout_s=20)
+
+
+async def test_a_failed_step_fails_the_batch_even_when_a_later_handler_swallows_it(effects: Database) -> None:
+    """A transaction whose statement failed never ends as a silent rollback."""
+    subject = new_id()
+
+    with pytest.raises(asyncpg.NotNullViolationError):  # noqa: PT012 - the block is the transaction
+        async with effects.transaction() as tx:
+            tx.write("INSERT INTO effects (subject, times) VALUES ($1, 1)", subject)
+            tx.end_step()
+            tx.write("INSERT INTO effects (subject, times) VALUES ($1, NULL)", new_id())
+            tx.end_step()
+            with contextlib.suppress(asyncpg.NotNullViolationError):
+                await tx.fetch("SELECT 1")
+
+    assert await _times(effects, subject) == 0
+
+
+async def test_a_step_is_seen_by_the_next_reading(effects: Database) -> None:
+    """Steps wait for company, but never past a read of the same transaction, and keep their order."""
+    subject = new_id()
+    add = "INSERT INTO effects VALUES ($1, $2) ON CONFLICT (subject) DO UPDATE SET times = effects.times * 10 + $2"
+
+    async with effects.transaction() as tx:
+        for digit in (1, 2, 3):
+            tx.write(add, subject, digit)
+            tx.end_step()
+        assert await tx.fetchval("SELECT times FROM effects WHERE subject = $1", subject) == 123
