@@ -21,6 +21,7 @@ PARTITIONS = 64
 LEASE_S = 15
 RENEW_S = 5.0
 WINDOW = 500  # messages in flight at once
+WINDOW_OF_PARTITION = 64  # of which one partition has at most this many
 POLL_S_MIN, POLL_S_MAX = 0.02, 0.5
 BLOCKED_RETRY_S = 2.0  # a refused aggregate is tried again after this long
 UNAVAILABLE_RETRY_S = 0.5
@@ -45,8 +46,11 @@ _RELEASE_SURPLUS = (
     "UPDATE outbox_leases SET until = now() - interval '1 second' WHERE owner = $1 AND NOT part = ANY($2::int[])"
 )
 
-_READ = """SELECT part, id, order_key, message_id, exchange, routing_key, body FROM outbox
-WHERE part = ANY($1::int[]) AND NOT order_key = ANY($2::uuid[]) ORDER BY id LIMIT $3"""
+# By partition along the primary key, so that a round costs the same whatever the backlog.
+_READ = """SELECT o.* FROM unnest($1::int[]) AS p(part) CROSS JOIN LATERAL (
+    SELECT part, id, order_key, message_id, exchange, routing_key, body FROM outbox
+    WHERE outbox.part = p.part AND NOT order_key = ANY($2::uuid[]) ORDER BY id LIMIT $3) o
+WHERE EXISTS (SELECT FROM outbox) LIMIT $4"""
 
 _DELETE = """DELETE FROM outbox o USING unnest($1::int[], $2::bigint[]) AS x(part, id), outbox_leases l
 WHERE o.part = x.part AND o.id = x.id AND l.part = o.part AND l.owner = $3 AND l.until >= now()"""
@@ -127,6 +131,7 @@ class Relay:
         self._publisher = publisher
         self._owner = owner
         self._parts: list[int] = []
+        self._turn = 0
         self._renew_at = 0.0
         self.renew_s = RENEW_S
         self._blocked: dict[UUID, float] = {}
@@ -140,8 +145,8 @@ class Relay:
             while True:
                 sent = await self._round_or_wait()
                 pause_s = POLL_S_MIN if sent else min(pause_s * 2, POLL_S_MAX)
-                if sent < WINDOW:
-                    await self._rest(pause_s if not sent else POLL_S_MIN)
+                if not sent:
+                    await self._rest(pause_s)
         finally:
             await self._give_back()
 
@@ -163,16 +168,24 @@ class Relay:
         self._wake.clear()
 
     async def round(self) -> int:
-        """Lease, read, publish, delete once; returns how many rows were read."""
+        """Lease, read, publish, delete once; returns how many rows the broker took."""
         await self._keep_leases()
         now = time.monotonic()
         self._blocked = {key: until for key, until in self._blocked.items() if until > now}
         OUTBOX_BLOCKED.set(len(self._blocked))
-        rows = await self._database.reading().fetch(_READ, self._parts, list(self._blocked), WINDOW)
-        if rows:
-            results = await asyncio.gather(*(self._send(row) for row in rows))
-            await self._delete([row for row, confirmed in zip(rows, results, strict=True) if confirmed])
-        return len(rows)
+        rows = await self._database.reading().fetch(
+            _READ, self._parts_in_turn(), list(self._blocked), WINDOW_OF_PARTITION, WINDOW
+        )
+        results = await asyncio.gather(*(self._send(row) for row in rows))
+        sent = [row for row, confirmed in zip(rows, results, strict=True) if confirmed]
+        await self._delete(sent)
+        return len(sent)
+
+    def _parts_in_turn(self) -> list[int]:
+        """The leased partitions, beginning behind the one that began last time: none waits behind the others' backlog."""
+        self._turn += WINDOW // WINDOW_OF_PARTITION
+        start = self._turn % max(1, len(self._parts))
+        return self._parts[start:] + self._parts[:start]
 
     async def _keep_leases(self) -> None:
         if time.monotonic() < self._renew_at:
