@@ -18,7 +18,7 @@ from chassis.consumer import Consumer, ConsumerRunner, dead_letter_ingester
 from chassis.database import Database, Transaction
 from chassis.kernel import new_id
 from chassis.outbox import Announcement, Relay, envelope_bytes
-from chassis.redrive import Redriver
+from chassis.redrive import Redriver, advance
 from chassis.roles import Role
 from chassis.telemetry import in_context, start_context
 from chassis.testing import Bus, Callers, Tap, eventually
@@ -103,10 +103,13 @@ def message_about(subject: UUID) -> Incoming:
     return Incoming(1, str(event_id), "endpoint.test.v1", body, {})
 
 
-@pytest.fixture
-async def rig(service: Service, effects: Database, publisher: Publisher, declared: None, broker_url: str) -> Rig:
+@pytest_asyncio.fixture(loop_scope="session")
+async def rig(
+    service: Service, effects: Database, publisher: Publisher, declared: None, broker_url: str
+) -> AsyncIterator[Rig]:
+    await effects.pool.execute("TRUNCATE dead_letters, outbox")
+    yield Rig(service, effects, publisher, broker_url)
     await effects.pool.execute("TRUNCATE dead_letters, operator_jobs, operator_acts, outbox")
-    return Rig(service, effects, publisher, broker_url)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -264,8 +267,8 @@ async def test_a_job_survives_the_process_that_runs_it(rig: Rig, api: httpx.Asyn
     rig.mend()
 
     async with rig.consuming():
-        started = await redrive(api, 40, rate_per_s=80)
-        for least in (1, 21):
+        started = await redrive(api, 40, rate_per_s=16)
+        for least in (1, 13):
             async with rig.redriving():
 
                 async def under_way(least: int = least) -> None:
@@ -296,11 +299,9 @@ async def test_a_batch_that_breaks_off_leaves_nothing_behind(rig: Rig, api: http
 
 
 async def _die_before_the_commit(database: Database) -> None:
-    from chassis.redrive import _send
-
     async with database.transaction() as tx:
         job_id = await tx.fetchval("SELECT id FROM operator_jobs")
-        await _send(tx, job_id, 50)
+        await advance(tx, job_id, 50)
         await tx.flush()
         raise ZeroDivisionError
 

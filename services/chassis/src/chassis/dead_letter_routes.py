@@ -30,7 +30,7 @@ Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 ConsumerName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
 
-class Filter(Body):
+class DeadLetterFilter(Body):
     """Which open dead letters: those that fit everything given; nothing given means all."""
 
     ids: Annotated[list[UUID], Field(min_length=1, max_length=IDS_MAX)] | None = None
@@ -42,7 +42,7 @@ class Filter(Body):
         return Chosen(self.ids, self.fingerprint, self.consumer)
 
 
-class DiscardIn(Filter):
+class DiscardIn(DeadLetterFilter):
     """A plan confirmed: the filter, how many it was about, and why."""
 
     expected_count: Annotated[Integer, Field(ge=1, le=LETTERS_MAX)]
@@ -62,7 +62,7 @@ class RedriveIn(DiscardIn):
 class PlanOut(View):
     """The filter as understood; `not_redrivable` of the count can only be discarded."""
 
-    filter: Filter
+    filter: DeadLetterFilter
     count: int
     not_redrivable: int
 
@@ -186,7 +186,7 @@ def _add_acts(router: APIRouter, name: str, queues: Sequence[str]) -> None:
     base = f"/v1/ops/{name}/dead-letters"
 
     @router.post(f"{base}/plan", operation_id=f"ops_{name}_plan_dead_letters")
-    async def plan_dead_letters(admin: Admin, tx: Tx, body: Filter) -> PlanOut:
+    async def plan_dead_letters(admin: Admin, tx: Tx, body: DeadLetterFilter) -> PlanOut:
         """How many a redrive or discard with this filter would be about; changes nothing."""
         row = await deadletters.plan(tx, body.chosen(), queues=queues)
         return PlanOut(filter=body, count=row["count"], not_redrivable=row["not_redrivable"])

@@ -160,7 +160,7 @@ class Redriver:
             async with self._database.transaction() as tx:
                 due = await tx.fetchrow(_DUE, KIND)
                 if due is not None:
-                    await _send(tx, due["id"], due["rate_per_s"])
+                    await advance(tx, due["id"], due["rate_per_s"])
         except PASSING_ERRORS:
             raise
         except Exception as error:
@@ -194,7 +194,8 @@ class Redriver:
         self._count_at = time.monotonic() + COUNT_S
 
 
-async def _send(tx: Transaction, job_id: UUID, rate_per_s: int) -> None:
+async def advance(tx: Transaction, job_id: UUID, rate_per_s: int) -> None:
+    """One batch of a job: letters marked, messages in the outbox, progress; all when the transaction commits, or nothing."""
     size = max(1, min(BATCH_MAX, rate_per_s // BATCHES_PER_S))
     letters = sorted(await tx.fetch(_TAKE, job_id, size), key=itemgetter("queue", "message_id"))
     for queue, found in groupby(letters, key=itemgetter("queue")):
