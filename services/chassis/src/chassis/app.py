@@ -22,6 +22,7 @@ from chassis.auth import Authenticator
 from chassis.broker import Publisher, Subscriber, declare_topology, queue_depths
 from chassis.consumer import Consumer, ConsumerRunner, dead_letter_ingester
 from chassis.database import Database, Transaction
+from chassis.dead_letter_routes import dead_letter_routes
 from chassis.edge import Edge
 from chassis.health import Check, health_router
 from chassis.idempotency import IdempotencyKeys, IdempotencyKeyTaken, secret_bytes
@@ -32,6 +33,7 @@ from chassis.operations import operations_router
 from chassis.outbox import Relay
 from chassis.pagination import Cursors
 from chassis.ratelimit import Quotas
+from chassis.redrive import Redriver
 from chassis.roles import Role, http_role, supervise
 from chassis.settings import ServiceSettings
 from chassis.telemetry import configure_telemetry, log
@@ -129,7 +131,7 @@ def create_app(runtime: Runtime) -> FastAPI:
     )
     app.state.runtime = runtime
     problems.install(app)
-    for router in (*service.routers, operations_router(runtime)):
+    for router in (*service.routers, operations_router(runtime), dead_letter_routes(runtime)):
         app.include_router(router)
     _describe_problems(app)
     return app
@@ -222,7 +224,7 @@ async def open_database(runtime: Runtime) -> None:
 
 
 def worker_roles(runtime: Runtime) -> tuple[list[Role], Subscriber]:
-    """Relay, timers, consumers and the service's own loops."""
+    """Relay, timers, redrive, consumers and the service's own loops."""
     service, database = runtime.service, runtime.database
     runners = [ConsumerRunner(service.name, consumer, database, runtime.publisher) for consumer in runtime.consumers]
     subscriptions = [*(runner.subscription for runner in runners), dead_letter_ingester(service.name, database)]
@@ -232,6 +234,7 @@ def worker_roles(runtime: Runtime) -> tuple[list[Role], Subscriber]:
     roles = [
         Role("relay", Relay(database, runtime.publisher, owner=new_id()).run),
         Role("timers", Timers(database, dict(service.timers)).run),
+        Role("redrive", Redriver(database, consumers=[c.name for c in runtime.consumers]).run),
         Role("housekeeping", lambda: _housekeep(runtime)),
         *(Role(name, lambda run=run: run(runtime)) for name, run in service.background.items()),  # type: ignore[misc]
         Role("consumers", subscriber.run),

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from contracts.envelope import Event
@@ -254,19 +255,33 @@ def dead_letter_ingester(service: str, database: Database) -> Subscription:
     queue = topology.dead_letter_queue(service)
 
     async def handle(batch: list[Incoming]) -> None:
-        async with database.command() as tx:
-            for incoming in batch:
-                origin = str(incoming.headers.get("x-first-death-queue", incoming.routing_key))
-                reason = str(incoming.headers.get("x-first-death-reason", "broker"))
-                named = incoming if incoming.message_id else _named(incoming)
+        for incoming in batch:  # one transaction each: a batch that holds one message twice would touch its row twice
+            origin, reason = _last_death(incoming)
+            async with database.command() as tx:
                 deadletters.keep(
-                    tx, named, RuntimeError(f"given up by the broker: {reason}"), consumer=origin.rpartition(".")[2],
-                    queue=origin, reason="broker", attempts=_attempt(incoming), now=datetime.now(UTC),
+                    tx, _named(incoming), RuntimeError(f"given up by the broker: {reason}"),
+                    consumer=origin.rpartition(".")[2], queue=origin, reason="broker", attempts=_attempt(incoming),
+                    now=datetime.now(UTC),
                 )  # fmt: skip
 
     return Subscription(queue=queue, handle=handle)
 
 
+def _last_death(incoming: Incoming) -> tuple[str, str]:
+    """(queue, reason) of the last death; the first may have been a wait in the retry ladder."""
+    deaths: Any = incoming.headers.get("x-death")
+    if isinstance(deaths, list) and deaths and isinstance(deaths[0], Mapping):
+        return _text(deaths[0].get("queue", "")), _text(deaths[0].get("reason", "broker"))
+    first = incoming.headers.get("x-first-death-queue", incoming.routing_key)
+    return _text(first), _text(incoming.headers.get("x-first-death-reason", "broker"))
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
 def _named(incoming: Incoming) -> Incoming:
-    digest = hashlib.sha256(incoming.body).hexdigest()[:32]
+    if incoming.message_id:
+        return incoming
+    digest = str(UUID(bytes=hashlib.sha256(incoming.body).digest()[:16]))
     return Incoming(incoming.tag, digest, incoming.routing_key, incoming.body, incoming.headers)

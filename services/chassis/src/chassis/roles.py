@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from starlette.types import ASGIApp
 from chassis.telemetry import log
 
 STOP_TIMEOUT_S = 10  # each role gets this long to finish what is under way
+TICKS_PER_S = 10  # uvicorn's own count
 KEEP_ALIVE_S = 120  # longer than the gateway keeps idle connections, else it meets closed ones
 
 
@@ -40,6 +42,26 @@ class Role:
 
 
 class _Server(uvicorn.Server):
+    """Uvicorn looks ten times a second whether it should leave; here it looks once, and is told."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._leaving = asyncio.Event()
+
+    def leave(self) -> None:
+        """Finish what is under way and stop."""
+        self.should_exit = True
+        self._leaving.set()
+
+    async def main_loop(self) -> None:
+        """Keep the Date header current until told to leave."""
+        ticks = 0
+        while not await self.on_tick(ticks):
+            ticks += TICKS_PER_S
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._leaving.wait()
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """The supervisor owns the signals."""
@@ -56,7 +78,7 @@ def http_role(name: str, app: ASGIApp, *, host: str, port: int) -> Role:
         try:
             await asyncio.shield(serving)
         except asyncio.CancelledError:
-            server.should_exit = True
+            server.leave()
             await serving
             raise
 

@@ -38,6 +38,7 @@ EVENT_LAG_SECONDS = Histogram(
     "consumer_lag_seconds", "Event committed to handled", ["consumer"], buckets=LATENCY_BUCKETS_S
 )
 DEAD_LETTERS = Counter("dead_letters_total", "Messages that became dead letters", ["consumer"])
+DEAD_LETTERS_OPEN = Gauge("dead_letters_open", "Dead letters that wait for an operator", ["consumer"])
 
 
 @dataclass(frozen=True, slots=True)
