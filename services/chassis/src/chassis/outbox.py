@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -94,6 +95,14 @@ def enqueue(
         ],
         now,
     )
+    tx.hints.add(HINT)
+
+
+def return_to_queue(tx: Transaction, queue: str, messages: Sequence[tuple[UUID, bytes]], *, now: datetime) -> None:
+    """Queue (message id, bytes) rows for one queue alone, past every exchange; one queue's rows keep their order."""
+    order_key = UUID(bytes=hashlib.sha256(queue.encode()).digest()[:16])
+    ids, bodies = [message_id for message_id, _ in messages], [body for _, body in messages]
+    tx.write(_ENQUEUE, partition_of(order_key), order_key, "", ids, [queue] * len(ids), bodies, now)
     tx.hints.add(HINT)
 
 
