@@ -1,4 +1,4 @@
-"""RabbitMQ: supervised connections, publishing with confirms, consuming; the only module that knows aio-pika."""
+"""RabbitMQ: supervised connections, publishing with confirms, consuming. Only here and in `confirms` is aio-pika known."""
 
 from __future__ import annotations
 
