@@ -18,6 +18,16 @@ def queue(service: str, consumer: str) -> str:
     return f"q.{service}.{consumer}"
 
 
+def generation(consumer: str, number: int) -> str:
+    """The name of a consumer whose projection was rebuilt `number - 1` times: each generation has a queue of its own."""
+    return consumer if number == 1 else f"{consumer}.g{number}"
+
+
+def control_queue(service: str) -> str:
+    """Where others ask a service for facts once more (`contracts.commands`)."""
+    return f"ctl.{service}"
+
+
 def retry_queue(service: str, delay_s: int) -> str:
     """Fanout exchange and queue in which a message waits before it returns to its own queue."""
     return f"retry.{service}.{delay_s}s"

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -40,6 +41,14 @@ OWN_HEADERS = (ATTEMPT_HEADER,)
 Handler = Callable[[Transaction, Received], Awaitable[None]]
 
 
+class Order(StrEnum):
+    """What a consumer needs of the order of an aggregate's events."""
+
+    ANY = "any"  # its effects commute: the inbox alone, each event once
+    GATED = "gated"  # every event of the aggregate, one after the other: what is early waits, what is late was had
+    MONOTONIC = "monotonic"  # each event carries all: the newest counts, an older one that comes late is passed over
+
+
 class NotYet(Exception):
     """The event needs something that has not arrived here yet; it is tried again later."""
 
@@ -61,6 +70,7 @@ class Consumer:
 
     name: str
     handlers: Mapping[type[Event], Handler]
+    order: Order = Order.ANY
     sla_s: float = 5.0
     health: Health = field(default_factory=Health)
 
@@ -260,7 +270,7 @@ def dead_letter_ingester(service: str, database: Database) -> Subscription:
             async with database.command() as tx:
                 deadletters.keep(
                     tx, _named(incoming), RuntimeError(f"given up by the broker: {reason}"),
-                    consumer=origin.rpartition(".")[2], queue=origin, reason="broker", attempts=_attempt(incoming),
+                    consumer=origin.removeprefix(topology.queue(service, "")), queue=origin, reason="broker", attempts=_attempt(incoming),
                     now=datetime.now(UTC),
                 )  # fmt: skip
 
