@@ -24,6 +24,7 @@ from chassis.consumer import Consumer, ConsumerRunner
 from chassis.database import Database, Transaction
 from chassis.inbox import keep_partitions
 from chassis.kernel import new_id
+from chassis.message_store import SqlMessageStore
 from chassis.migrate import migrate
 from chassis.outbox import Announcement, Relay, enqueue, envelope_bytes, partition_of
 from chassis.settings import TelemetrySettings
@@ -85,7 +86,7 @@ class Rig:
     def subscriber(self) -> Subscriber:
         """A new one with the consumer's queue."""
         consumer = Consumer(CONSUMER, {EndpointTest: _project})
-        runner = ConsumerRunner(SERVICE, consumer, self.database, self.publisher)
+        runner = ConsumerRunner(SERVICE, consumer, SqlMessageStore(self.database), self.publisher)
 
         async def handle(batch: list[Incoming]) -> None:
             await runner.handle(batch)

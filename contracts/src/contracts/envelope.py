@@ -89,6 +89,11 @@ def source_of(producer: str) -> str:
     return f"/services/{producer}"
 
 
+def producer_of(source: str) -> str:
+    """The service that a CloudEvents `source` names."""
+    return source.removeprefix("/services/")
+
+
 def schema_of(event_type: str) -> str:
     """The address of the JSON Schema of a type's `data`."""
     return f"{SCHEMA_BASE}{event_type}.json"

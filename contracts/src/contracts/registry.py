@@ -43,12 +43,24 @@ def event_types() -> dict[str, type[Event]]:
     return {event.type_name(): event for event in found}
 
 
-def decode(body: bytes) -> Received:
-    """Envelope and typed data of a message; raises `Undecodable` for anything else."""
+def envelope_of(body: bytes) -> Envelope:
+    """The envelope of a message, whatever its type; raises `Undecodable` for anything else."""
     try:
-        envelope = Envelope.model_validate_json(body)
+        return Envelope.model_validate_json(body)
+    except ValidationError as error:
+        raise Undecodable(str(error)) from error
+
+
+def typed(envelope: Envelope, body: bytes) -> Received:
+    """An envelope with its typed data; raises `Undecodable` when the type is unknown or does not fit."""
+    try:
         return Received(envelope, event_types()[envelope.type].model_validate(envelope.data), body)
     except KeyError as error:
         raise Undecodable(f"unknown event type {error}") from error
     except ValidationError as error:
         raise Undecodable(str(error)) from error
+
+
+def decode(body: bytes) -> Received:
+    """Envelope and typed data of a message; raises `Undecodable` for anything else."""
+    return typed(envelope_of(body), body)

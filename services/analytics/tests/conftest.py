@@ -10,6 +10,7 @@ from analytics import consumers
 from chassis.broker import Incoming, Publisher
 from chassis.consumer import ConsumerRunner
 from chassis.database import Database
+from chassis.message_store import SqlMessageStore
 
 from services.analytics.tests.story import Told
 
@@ -29,7 +30,7 @@ class Projector:
 
     def __init__(self, database: Database) -> None:
         publisher = Publisher("amqp://nobody", name="test")  # never opened: a retry would hang, and the test with it
-        self._runner = ConsumerRunner("analytics", consumers.EVENTS, database, publisher)
+        self._runner = ConsumerRunner("analytics", consumers.EVENTS, SqlMessageStore(database), publisher)
 
     async def take(self, told: list[Told], *, batch: int = 100) -> None:
         """Project these messages, in this order, duplicates included."""

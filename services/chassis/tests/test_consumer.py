@@ -15,6 +15,7 @@ from chassis.broker import Incoming, Publisher, Subscriber
 from chassis.consumer import Consumer, ConsumerRunner, NotYet
 from chassis.database import Database, Transaction
 from chassis.kernel import ConcurrentUpdate, new_id
+from chassis.message_store import SqlMessageStore
 from chassis.outbox import Announcement, envelope_bytes
 from chassis.roles import Role
 from chassis.telemetry import in_context, start_context
@@ -44,7 +45,9 @@ class Probe:
     def __init__(self, service: Service, database: Database, publisher: Publisher) -> None:
         self.failures: list[BaseException] = []
         self._count = service.consumers[0].handlers[EndpointTest]
-        self.runner = ConsumerRunner("webhooks", Consumer("probe", {EndpointTest: self._handle}), database, publisher)
+        self.runner = ConsumerRunner(
+            "webhooks", Consumer("probe", {EndpointTest: self._handle}), SqlMessageStore(database), publisher
+        )
 
     async def _handle(self, tx: Transaction, received: Received) -> None:
         await self._count(tx, received)

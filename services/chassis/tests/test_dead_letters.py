@@ -14,9 +14,11 @@ import pytest
 import pytest_asyncio
 from chassis.app import Runtime, Service, create_api
 from chassis.broker import Incoming, Publisher, Subscriber
-from chassis.consumer import Consumer, ConsumerRunner, dead_letter_ingester
+from chassis.consumer import Consumer, ConsumerRunner
 from chassis.database import Database, Transaction
+from chassis.ingester import Ingester
 from chassis.kernel import new_id
+from chassis.message_store import SqlMessageStore
 from chassis.outbox import Announcement, Relay, envelope_bytes
 from chassis.redrive import Redriver, advance
 from chassis.roles import Role
@@ -41,7 +43,9 @@ class Rig:
         self._count = service.consumers[0].handlers[EndpointTest]
         self._publisher = publisher
         self._broker_url = broker_url
-        self.runner = ConsumerRunner("webhooks", Consumer("probe", {EndpointTest: self._handle}), database, publisher)
+        self.runner = ConsumerRunner(
+            "webhooks", Consumer("probe", {EndpointTest: self._handle}), SqlMessageStore(database), publisher
+        )
 
     async def _handle(self, tx: Transaction, received: Received) -> None:
         event: Any = received.event
@@ -383,7 +387,7 @@ async def test_what_the_broker_gives_up_reopens_the_same_letter(rig: Rig, api: h
     headers = {"x-death": deaths, "x-first-death-queue": "retry.webhooks.1s"}
     given_up = Incoming(1, message.message_id, "dlq.webhooks", message.body, headers)
 
-    await dead_letter_ingester("webhooks", rig.database).handle([given_up, given_up])
+    await Ingester("webhooks", SqlMessageStore(rig.database)).handle([given_up, given_up])
 
     (found,) = (await api.get(LETTERS)).json()["items"]
     assert (found["status"], found["queue"], found["reason"]) == ("open", "q.webhooks.probe", "broker")

@@ -14,6 +14,7 @@ from chassis.broker import Publisher, Subscriber
 from chassis.consumer import ConsumerRunner
 from chassis.database import Database
 from chassis.kernel import new_id
+from chassis.message_store import SqlMessageStore
 from chassis.outbox import Announcement, Relay, enqueue
 from chassis.roles import Role
 from chassis.routing import Tx, api_router
@@ -68,7 +69,7 @@ async def test_a_sampled_request_and_its_consumer_share_a_trace(
 ) -> None:
     """The consumer's span is a descendant of the request's; an outsider's traceparent starts nothing here."""
     outside = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
-    runner = ConsumerRunner("webhooks", runtime.consumers[0], runtime.database, publisher)
+    runner = ConsumerRunner("webhooks", runtime.consumers[0], SqlMessageStore(runtime.database), publisher)
     subscriber = Subscriber(broker_url, name="traced", subscriptions=[runner.subscription])
 
     async with running(

@@ -20,14 +20,17 @@ from chassis import idempotency, problems
 from chassis.access import ACCESS_EVENTS, Directory, project_access
 from chassis.auth import Authenticator
 from chassis.broker import Publisher, Subscriber, declare_topology, queue_depths
-from chassis.consumer import Consumer, ConsumerRunner, dead_letter_ingester
+from chassis.consumer import Consumer, ConsumerRunner
 from chassis.database import Database, Transaction
 from chassis.dead_letter_routes import dead_letter_routes
 from chassis.edge import Edge
+from chassis.gaps import Gaps
 from chassis.health import Check, health_router
 from chassis.idempotency import IdempotencyKeys, IdempotencyKeyTaken, secret_bytes
 from chassis.inbox import keep_partitions
+from chassis.ingester import Ingester
 from chassis.kernel import DomainError, new_id
+from chassis.message_store import SqlMessageStore
 from chassis.migrate import head_of, migrate, version_table
 from chassis.operations import operations_router
 from chassis.outbox import Relay
@@ -224,16 +227,18 @@ async def open_database(runtime: Runtime) -> None:
 
 
 def worker_roles(runtime: Runtime) -> tuple[list[Role], Subscriber]:
-    """Relay, timers, redrive, consumers and the service's own loops."""
+    """Relay, timers, gaps, redrive, consumers and the service's own loops."""
     service, database = runtime.service, runtime.database
-    runners = [ConsumerRunner(service.name, consumer, database, runtime.publisher) for consumer in runtime.consumers]
-    subscriptions = [*(runner.subscription for runner in runners), dead_letter_ingester(service.name, database)]
+    store = SqlMessageStore(database)
+    runners = [ConsumerRunner(service.name, consumer, store, runtime.publisher) for consumer in runtime.consumers]
+    subscriptions = [*(runner.subscription for runner in runners), Ingester(service.name, store).subscription]
     subscriber = Subscriber(
         runtime.settings.broker_url.get_secret_value(), name=service.name, subscriptions=subscriptions
     )
     roles = [
         Role("relay", Relay(database, runtime.publisher, owner=new_id()).run),
         Role("timers", Timers(database, dict(service.timers)).run),
+        Role("gaps", Gaps(runners, runtime.publisher).run),
         Role("redrive", Redriver(database, consumers=[c.name for c in runtime.consumers]).run),
         Role("housekeeping", lambda: _housekeep(runtime)),
         *(Role(name, lambda run=run: run(runtime)) for name, run in service.background.items()),  # type: ignore[misc]

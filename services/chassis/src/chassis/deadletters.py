@@ -25,8 +25,8 @@ MESSAGE_CHARS_MAX = 2_000
 # The same message failing again is the same dead letter: a redriven one is open again. What waits to be sent is still
 # to be sent, and what an operator discarded stays so.
 _KEEP = """INSERT INTO dead_letters AS d (id, consumer, queue, message_id, headers, body, reason, error_type, error_message,
-    error_stack, fingerprint, attempts, first_failed_at, last_failed_at, status)
-VALUES ($1, $2, $3, $4, $5::text::jsonb, $6, $7, $8, $9, $10, $11, $12, $13, $13, 'open')
+    error_stack, fingerprint, attempts, first_failed_at, last_failed_at, stream_id, version, status)
+VALUES ($1, $2, $3, $4, $5::text::jsonb, $6, $7, $8, $9, $10, $11, $12, $13, $13, $14, $15, 'open')
 ON CONFLICT (message_id, consumer, queue, sha256(body)) DO UPDATE SET headers = excluded.headers, reason = excluded.reason,
     error_type = excluded.error_type, error_message = excluded.error_message, error_stack = excluded.error_stack,
     fingerprint = excluded.fingerprint, attempts = excluded.attempts, last_failed_at = excluded.last_failed_at,
@@ -113,8 +113,12 @@ def keep(
     reason: str,
     attempts: int,
     now: datetime,
+    stream: tuple[UUID, int] | None = None,
 ) -> None:
-    """Queue the dead letter's row; the message may be acknowledged once this is committed."""
+    """Queue the dead letter's row; the message may be acknowledged once this is committed.
+
+    `stream` is the aggregate and version it is about: a gated consumer holds back what follows until it is dealt with.
+    """
     tx.write(
         _KEEP,
         new_id(),
@@ -130,6 +134,7 @@ def keep(
         fingerprint_of(consumer, error),
         attempts,
         now,
+        *(stream or (None, None)),
     )
     DEAD_LETTERS.labels(consumer).inc()
     log.error("message.dead", consumer=consumer, message_id=message.message_id, reason=reason, error=repr(error))

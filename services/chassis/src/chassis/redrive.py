@@ -48,13 +48,16 @@ RETURNING queue, message_id, body, now() AS now"""
 _ADVANCE = """UPDATE operator_jobs SET done = done + $2, next_at = now() + make_interval(secs => $3),
     status = CASE WHEN $2 = 0 OR done + $2 >= total THEN 'done' ELSE status END WHERE id = $1"""
 
-# Handled means that the consumer's inbox has it: the effect and that row are one transaction.
+# Handled means that the consumer's inbox has it, or that the consumer is as far with its aggregate: the effect and that
+# row are one transaction.
 _SETTLE = """WITH looked_at AS MATERIALIZED (
-    SELECT id, message_id, consumer FROM dead_letters
+    SELECT id, message_id, consumer, stream_id, version FROM dead_letters
     WHERE status = 'redriving' AND sent_at IS NOT NULL AND id > $1 ORDER BY id LIMIT $2),
 settled AS (UPDATE dead_letters d SET status = 'resolved' FROM looked_at l
     WHERE d.id = l.id AND d.status = 'redriving' AND d.sent_at IS NOT NULL
-    AND EXISTS (SELECT FROM inbox i WHERE i.message_id = l.message_id::uuid AND i.consumer = l.consumer) RETURNING 1)
+    AND (EXISTS (SELECT FROM inbox i WHERE i.message_id = l.message_id::uuid AND i.consumer = l.consumer)
+        OR EXISTS (SELECT FROM stream_positions p WHERE p.consumer = l.consumer AND p.stream_id = l.stream_id
+            AND p.version >= l.version)) RETURNING 1)
 SELECT (SELECT id FROM looked_at ORDER BY id DESC LIMIT 1) AS last, (SELECT count(*) FROM looked_at) AS looked_at,
     (SELECT count(*) FROM settled) AS settled"""
 _OPEN = "SELECT consumer, count(*) AS count FROM dead_letters WHERE status = 'open' GROUP BY consumer"

@@ -37,6 +37,8 @@ HANDLE_SECONDS = Histogram("consumer_batch_seconds", "Time per handled batch", [
 EVENT_LAG_SECONDS = Histogram(
     "consumer_lag_seconds", "Event committed to handled", ["consumer"], buckets=LATENCY_BUCKETS_S
 )
+CONSUMER_PARKED = Gauge("consumer_parked_aggregates", "Aggregates with messages that wait for their turn", ["consumer"])
+CONSUMER_GAPS = Gauge("consumer_gaps", "Aggregates whose next event has been missing for ten minutes", ["consumer"])
 DEAD_LETTERS = Counter("dead_letters_total", "Messages that became dead letters", ["consumer"])
 DEAD_LETTERS_OPEN = Gauge("dead_letters_open", "Dead letters that wait for an operator", ["consumer"])
 
