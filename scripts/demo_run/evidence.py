@@ -23,14 +23,11 @@ STATEMENT_S_MAX = 60
 
 # Domain events that are published under another name.
 RENAMED = {
+    ("deliveries", "HoldGranted"): "DeliveryHoldGranted",
+    ("deliveries", "HoldRejected"): "DeliveryHoldRejected",
+    ("deliveries", "NoShowContested"): "VolunteerNoShowContested",
     ("deliveries", "ClaimConfirmed"): "DeliveryClaimConfirmed",
     ("deliveries", "DeliveryInterrupted"): "DropoffRefused",
-}
-# Domain events that concern nobody outside. Any other without a public name is a finding.
-PRIVATE = {
-    ("deliveries", "HoldGranted"),
-    ("deliveries", "HoldRejected"),
-    ("deliveries", "NoShowContested"),
 }
 PRIVATE_PRODUCERS = {"webhooks"}  # endpoints concern their owner alone
 
@@ -61,9 +58,9 @@ def published_as(producer: str, kind: str) -> str | None:
     return public_types().get((producer, RENAMED.get((producer, kind), kind)))
 
 
-def is_private(producer: str, kind: str) -> bool:
+def is_private(producer: str) -> bool:
     """Known to stay inside its service."""
-    return producer in PRIVATE_PRODUCERS or (producer, kind) in PRIVATE
+    return producer in PRIVATE_PRODUCERS
 
 
 class Evidence:
@@ -109,7 +106,7 @@ def _stored(producer: str, row: Row) -> Stored:
         id=UUID(int=row["event_id"].int),
         producer=producer,
         kind=row["type"],
-        public=None if is_private(producer, row["type"]) else published_as(producer, row["type"]),
+        public=None if is_private(producer) else published_as(producer, row["type"]),
         stream=UUID(int=row["stream_id"].int),
         version=row["version"],
         at=row["occurred_at"],

@@ -12,9 +12,10 @@ from scripts.demo_run.stack import SERVICES
 
 
 async def check(evidence: Evidence, bindings: Mapping[str, Sequence[str]]) -> list[Check]:
-    """The stores, the outboxes, each inbox, the dead letters, the audit trail."""
+    """The stores, the outboxes, each inbox, what waits, the dead letters, the audit trail."""
     found = [_named(evidence, service) for service in SERVICES if evidence.stores[service]]
     found.append(await _outboxes(evidence))
+    found.append(await _waiting(evidence))
     found.append(await _dead_letters(evidence))
     for consumer, types in sorted(bindings.items()):
         found.append(await _inbox(evidence, consumer, types))
@@ -24,7 +25,7 @@ async def check(evidence: Evidence, bindings: Mapping[str, Sequence[str]]) -> li
 
 def _named(evidence: Evidence, producer: str) -> Check:
     store = evidence.stores[producer]
-    unknown = [event for event in store if event.public is None and not is_private(producer, event.kind)]
+    unknown = [event for event in store if event.public is None and not is_private(producer)]
     public = sum(event.public is not None for event in store)
     figures = f"{len(store):,} stored, {public:,} published"
     return Check(f"{producer}: event store", not unknown, figures, examples=examples({one.kind for one in unknown}))
@@ -34,6 +35,16 @@ async def _outboxes(evidence: Evidence) -> Check:
     left = {service: await evidence.value(service, "SELECT count(*) FROM outbox") for service in SERVICES}
     waiting = {service: count for service, count in left.items() if count}
     return Check("outboxes empty", not waiting, f"{sum(left.values()):,} waiting", examples=examples(waiting.items()))
+
+
+async def _waiting(evidence: Evidence) -> Check:
+    found = {}
+    for service in SERVICES:
+        for table in ("parked_messages", "retrying_messages", "suspects"):
+            found[f"{service}: {table}"] = await evidence.value(service, f"SELECT count(*) FROM {table}")
+    waiting = {where: count for where, count in found.items() if count}
+    return Check("nothing waits for its turn", not waiting, f"{sum(waiting.values()):,} waiting",
+                 examples=examples(waiting.items()))  # fmt: skip
 
 
 async def _dead_letters(evidence: Evidence) -> Check:
@@ -52,7 +63,7 @@ async def _dead_letters(evidence: Evidence) -> Check:
 
 
 async def _inbox(evidence: Evidence, consumer: str, types: Sequence[str]) -> Check:
-    """Each message id is a primary key there, so it cannot be handled twice; it can be missing, or come from nowhere."""
+    """Each message id, or each position, is a primary key there, so nothing is handled twice; it can be missing, or strange."""
     service, _, name = consumer.rpartition(".")
     wanted = set(types)
     expected = {event.id for event in evidence.published.values() if event.public in wanted}
@@ -60,6 +71,13 @@ async def _inbox(evidence: Evidence, consumer: str, types: Sequence[str]) -> Che
         service, "SELECT message_id FROM inbox WHERE consumer = $1 AND processed_at > $2", name, evidence.since
     )
     handled = {UUID(int=row["message_id"].int) for row in rows}
+    positions = await evidence.rows(
+        service, "SELECT stream_id, version FROM stream_positions WHERE consumer = $1", name
+    )
+    had = {UUID(int=row["stream_id"].int): row["version"] for row in positions}
+    handled |= {
+        one for one in expected if evidence.published[one].version <= had.get(evidence.published[one].stream, 0)
+    }
     lost = [_shown(evidence.published[one]) for one in expected - handled]
     return counted(f"{consumer}: inbox", f"{len(expected):,} published, {len(handled & expected):,} handled",
                    lost=lost, strange=handled - expected)  # fmt: skip

@@ -53,6 +53,19 @@ class DeliveryPlanned(_DeliveryEvent):
     """Goods shall go from a provider to a receiving place; batches decides on the holds."""
 
 
+class DeliveryHoldGranted(_DeliveryEvent):
+    """Batches set the goods of one line aside."""
+
+    line_id: UUID
+
+
+class DeliveryHoldRejected(_DeliveryEvent):
+    """Batches could not set the goods of one line aside."""
+
+    line_id: UUID
+    reason: str = Field(max_length=500)
+
+
 class DeliveryOpened(_DeliveryEvent):
     """Every hold was granted; volunteers may claim it."""
 
@@ -128,3 +141,9 @@ class VolunteerNoShow(_DeliveryEvent):
     """A party reported that the volunteer did not come."""
 
     reporter_id: UUID
+
+
+class VolunteerNoShowContested(_DeliveryEvent):
+    """The volunteer says otherwise."""
+
+    reason: str = Field(max_length=500)

@@ -6,13 +6,12 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from chassis.consumer import Consumer, NotYet
+from chassis.consumer import Consumer, Order
 from chassis.database import Transaction
 from contracts.events import deliveries as events
 from contracts.registry import Received
 
 from batches import usecases
-from batches.domain import BatchNotFound, HoldNotFound, HoldNotPossible
 
 
 async def _plan(tx: Transaction, received: Received) -> None:
@@ -32,18 +31,14 @@ async def _plan(tx: Transaction, received: Received) -> None:
 async def _release(tx: Transaction, received: Received) -> None:
     event: Any = received.event
     for line in event.lines:
-        await _after_planning(
-            usecases.release_hold(tx, batch_id=line.batch_id, hold_id=line.line_id, reason=event.status, now=_now())
-        )
+        await usecases.release_hold(tx, batch_id=line.batch_id, hold_id=line.line_id, reason=event.status, now=_now())
         await tx.flush()
 
 
 async def _pick_up(tx: Transaction, received: Received) -> None:
     event: Any = received.event
     for line in event.lines:
-        await _after_planning(
-            usecases.pick_up(tx, batch_id=line.batch_id, hold_id=line.line_id, picked=line.picked, now=_now())
-        )
+        await usecases.pick_up(tx, batch_id=line.batch_id, hold_id=line.line_id, picked=line.picked, now=_now())
         await tx.flush()
 
 
@@ -52,7 +47,7 @@ async def _settle(tx: Transaction, received: Received) -> None:
     for line in event.lines:
         if not line.picked:
             continue
-        settled = usecases.settle(
+        await usecases.settle(
             tx,
             batch_id=line.batch_id,
             hold_id=line.line_id,
@@ -62,16 +57,7 @@ async def _settle(tx: Transaction, received: Received) -> None:
             lost=line.discarded + line.lost,
             now=_now(),
         )
-        await _after_planning(settled)
         await tx.flush()
-
-
-async def _after_planning(work: Any) -> None:
-    """An event that overtook the one it follows waits in the retry ladder."""
-    try:
-        await work
-    except (HoldNotFound, HoldNotPossible, BatchNotFound) as error:
-        raise NotYet(str(error)) from error
 
 
 async def expire(tx: Transaction, payload: dict[str, Any]) -> None:
@@ -97,4 +83,5 @@ DELIVERIES = Consumer(
         events.DeliveryDiscarded: _settle,
         events.DeliveryGoodsLost: _settle,
     },
+    order=Order.GATED,
 )

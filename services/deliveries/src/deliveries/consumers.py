@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from chassis.consumer import Consumer, Handler
+from chassis.consumer import Consumer, Handler, Order
 from chassis.database import Transaction
 from chassis.timers import TimerHandler
 from contracts.envelope import Event
@@ -56,7 +56,7 @@ def _batches() -> Consumer:
         usecases.know_batch(tx, batch)
 
     every = [event for event in event_types().values() if event.producer == "batches"]
-    return Consumer("batches", dict.fromkeys(every, know))
+    return Consumer("batches", dict.fromkeys(every, know), order=Order.MONOTONIC)
 
 
 def _volunteers(policy: Policy) -> Consumer:
@@ -111,7 +111,7 @@ def _holds(policy: Policy) -> Consumer:
         batches.BatchRecalled: spoil,
         batches.BatchExpired: spoil,
     }
-    return Consumer("holds", handlers, sla_s=2.0)
+    return Consumer("holds", handlers, sla_s=2.0)  # one delivery's answers never wait for another's of the same batch
 
 
 def _now() -> datetime:

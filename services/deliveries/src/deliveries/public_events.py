@@ -11,16 +11,16 @@ from contracts.events import deliveries as public
 from deliveries.domain import Delivery, Line, facts
 
 _RENAMED: dict[type, type[Event]] = {
+    facts.HoldGranted: public.DeliveryHoldGranted,
+    facts.HoldRejected: public.DeliveryHoldRejected,
+    facts.NoShowContested: public.VolunteerNoShowContested,
     facts.ClaimConfirmed: public.DeliveryClaimConfirmed,
     facts.DeliveryInterrupted: public.DropoffRefused,  # either way the goods stay with the volunteer
 }
-_INTERNAL = (facts.HoldGranted, facts.HoldRejected, facts.NoShowContested)
 
 
-def announce(delivery: Delivery, event: Any) -> Announcement | None:
+def announce(delivery: Delivery, event: Any) -> Announcement:
     """The public event of a domain event: the delivery as the command left it, and what only this event knows."""
-    if isinstance(event, _INTERNAL):
-        return None
     kind: type[Event] = _RENAMED.get(type(event)) or getattr(public, type(event).__name__)
     told = kind.model_validate(_snapshot(delivery) | _specifics(event))
     return Announcement(told, organization_id=delivery.provider_ids[0], parties=tuple(delivery.party_ids))
@@ -69,6 +69,12 @@ def _specifics(event: Any) -> dict[str, Any]:
             return opened | {"previous_volunteer_id": event.volunteer_id, "reason": event.reason}
         case facts.VolunteerNoShow():
             return {"status": "claimed", "volunteer_id": event.volunteer_id, "reporter_id": event.reported_by}
+        case facts.HoldGranted():
+            return {"line_id": event.line_id}
+        case facts.HoldRejected():
+            return {"line_id": event.line_id, "reason": event.reason}
+        case facts.NoShowContested():
+            return {"volunteer_id": event.volunteer_id, "reason": event.reason}
         case facts.DeliveryInterrupted():
             return {"reason": f"batch-{event.cause}"}
         case facts.DeliveryReturned():
