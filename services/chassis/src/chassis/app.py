@@ -16,12 +16,12 @@ from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from pydantic import BaseModel
 from starlette.types import ASGIApp
 
-from chassis import idempotency, problems
+from chassis import deadletters, idempotency, problems
 from chassis.access import ACCESS_EVENTS, Directory, project_access
 from chassis.auth import Authenticator
 from chassis.broker import Publisher, Subscriber, declare_topology, queue_depths
 from chassis.consumer import Consumer, ConsumerRunner
-from chassis.database import Database, Transaction
+from chassis.database import TRANSIENT_ERRORS, UNAVAILABLE_ERRORS, Database, Transaction
 from chassis.dead_letter_routes import dead_letter_routes
 from chassis.edge import Edge
 from chassis.gaps import Gaps
@@ -43,7 +43,7 @@ from chassis.telemetry import configure_telemetry, log
 from chassis.timers import TimerHandler, Timers
 
 ACCESS_TTL_S = 1.0  # with the event's lag this keeps a revoked key below the promised 2 s
-HOUSEKEEPING_S = 3600
+HOUSEKEEPING_S, HOUSEKEEPING_AGAIN_S = 3600, 60
 
 
 @dataclass
@@ -208,10 +208,16 @@ def _checks(runtime: Runtime, subscriber: Subscriber | None) -> dict[str, Check]
 
 async def _housekeep(runtime: Runtime) -> None:
     while True:
-        async with runtime.database.transaction() as tx:
-            idempotency.expire(tx)
-            await keep_partitions(tx, datetime.now(UTC).date())
-        await asyncio.sleep(HOUSEKEEPING_S)
+        pause_s = HOUSEKEEPING_S
+        try:
+            async with runtime.database.transaction() as tx:
+                idempotency.expire(tx)
+                deadletters.forget_settled(tx)
+                await keep_partitions(tx, datetime.now(UTC).date())
+        except TRANSIENT_ERRORS as error:
+            log.warning("housekeeping.postponed", error=repr(error))
+            pause_s = HOUSEKEEPING_AGAIN_S
+        await asyncio.sleep(pause_s)
 
 
 async def open_database(runtime: Runtime) -> None:
@@ -220,7 +226,7 @@ async def open_database(runtime: Runtime) -> None:
     while True:
         try:
             return await runtime.database.open()
-        except OSError as error:
+        except UNAVAILABLE_ERRORS as error:
             log.warning("database.waiting", error=repr(error))
         await asyncio.sleep(delay_s)
         delay_s = min(delay_s * 2, 2.0)

@@ -19,6 +19,7 @@ import msgspec
 from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 from sqlalchemy.sql import ClauseElement
 
+from chassis.crashpoints import reached
 from chassis.kernel import ConcurrentUpdate, DomainError
 
 COMMAND_TIMEOUT_S = 15  # a statement slower than this is a defect, not a wait
@@ -255,6 +256,7 @@ class Database:
         transaction = Transaction(cast("Runner", self.pool), self._constraints, locking=False)
         yield transaction
         await transaction.flush()
+        reached("command.committed")
         self._wake(transaction.hints)
 
     @asynccontextmanager

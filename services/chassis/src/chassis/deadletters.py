@@ -55,6 +55,11 @@ _DISCARD = f"""WITH gone AS (UPDATE dead_letters SET status = 'discarded', actor
 SELECT count(*) FROM gone"""
 
 
+DAYS_KEPT = 90  # of what is settled; what is open stays for ever
+_FORGET = """DELETE FROM dead_letters WHERE status IN ('resolved', 'discarded')
+AND last_failed_at < now() - make_interval(days => $1)"""
+
+
 class DeadLetterNotFound(NotFound):
     """There is no such dead letter."""
 
@@ -138,6 +143,11 @@ def keep(
     )
     DEAD_LETTERS.labels(consumer).inc()
     log.error("message.dead", consumer=consumer, message_id=message.message_id, reason=reason, error=repr(error))
+
+
+def forget_settled(tx: Transaction) -> None:
+    """Queue the removal of what was resolved or discarded long ago."""
+    tx.write(_FORGET, DAYS_KEPT)
 
 
 async def many(

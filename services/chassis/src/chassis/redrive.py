@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from chassis import audit, deadletters
+from chassis.crashpoints import reached
 from chassis.database import TRANSIENT_ERRORS, Database, Row, Transaction
 from chassis.kernel import ConcurrentUpdate, Conflict, InvalidTransition, NotFound, new_id
 from chassis.outbox import return_to_queue
@@ -164,6 +165,7 @@ class Redriver:
                 due = await tx.fetchrow(_DUE, KIND)
                 if due is not None:
                     await advance(tx, due["id"], due["rate_per_s"])
+            reached("redrive.batch")
         except PASSING_ERRORS:
             raise
         except Exception as error:

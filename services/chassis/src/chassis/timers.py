@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from chassis.crashpoints import reached
 from chassis.database import UNAVAILABLE_ERRORS, Database, Row, Transaction
 from chassis.kernel import new_id
 from chassis.telemetry import in_context, log, start_context
@@ -77,6 +78,7 @@ class Timers:
                 if claimed is not None:
                     with in_context(start_context()):
                         await self._handlers[claimed["payload"]["kind"]](tx, claimed["payload"])
+                    reached("timer.handled")
         except UNAVAILABLE_ERRORS:
             raise
         except Exception as error:
