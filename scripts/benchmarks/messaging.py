@@ -20,7 +20,7 @@ import aio_pika
 import asyncpg
 import uvloop
 from chassis.broker import Incoming, Publisher, Subscriber, Subscription, declare_topology
-from chassis.consumer import Consumer, ConsumerRunner
+from chassis.consumer import Consumer, ConsumerRunner, Order
 from chassis.database import Database, Transaction
 from chassis.inbox import keep_partitions
 from chassis.kernel import new_id
@@ -43,7 +43,7 @@ EVENTS = 6_000  # a round
 AGGREGATES_SHARE = 4  # events of one aggregate
 WINDOW = 1_000  # of the floor's unconfirmed messages
 PER_S, LAG_WARM_UP, LAG_MEASURED = 200, 400, 3_000
-MEMORY_WARM_UP, MEMORY_MEASURED = 20_000, 100_000
+MEMORY_WARM_UP, MEMORY_MEASURED = 100_000, 900_000
 WAIT_S_MAX = 120
 _OUTBOX = ("part", "order_key", "message_id", "exchange", "routing_key", "headers", "body", "created_at")
 
@@ -82,10 +82,9 @@ class Rig:
         """A new one, as after a start of the process."""
         return Relay(self.database, self.publisher, owner=new_id())
 
-    @property
-    def subscriber(self) -> Subscriber:
+    def subscriber(self, order: Order = Order.ANY) -> Subscriber:
         """A new one with the consumer's queue."""
-        consumer = Consumer(CONSUMER, {EndpointTest: _project})
+        consumer = Consumer(CONSUMER, {EndpointTest: _project}, order=order)
         runner = ConsumerRunner(SERVICE, consumer, SqlMessageStore(self.database), self.publisher)
 
         async def handle(batch: list[Incoming]) -> None:
@@ -179,27 +178,33 @@ async def _throughput(rig: Rig) -> list[Target]:
     await _purge(rig.broker_url)
     await _round(rig)
     rounds = [await _round(rig) for _ in range(ROUNDS)]
-    named = ("relay", "plain publisher", "consumer", "plain consumer")
+    named = ("relay", "plain publisher", "consumer", "gated consumer", "plain consumer")
     for name, taken in zip(named, zip(*rounds, strict=True), strict=True):
         print(f"  {name:<20} {statistics.median(t.cpu_us for t in taken):>6.0f} µs of processor a message")
-    relay, publisher, consumer, plain = ([taken.per_s for taken in column] for column in zip(*rounds, strict=True))
+    relay, publisher, consumer, gated, plain = (
+        [taken.per_s for taken in column] for column in zip(*rounds, strict=True)
+    )
     targets = [
         compared("relay against a plain publisher", relay, publisher, at_least=0.8, unit="msg/s"),
         compared("consumer against one that only acks", consumer, plain, at_least=0.5, unit="msg/s"),
+        compared("gated consumer against the same", gated, plain, at_least=0.5, unit="msg/s"),
     ]
     for target in targets:
         show(target)
     return targets
 
 
-async def _round(rig: Rig) -> tuple[Taken, Taken, Taken, Taken]:
+async def _round(rig: Rig) -> tuple[Taken, Taken, Taken, Taken, Taken]:
     await _fill(rig.database, EVENTS)
     relayed = await _taken(EVENTS, lambda: _relay(rig))
-    consumed = await _taken(EVENTS, lambda: _consume(rig))
+    consumed = await _taken(EVENTS, lambda: _consume(rig, Order.ANY))
+    await _fill(rig.database, EVENTS)
+    await _relay(rig)
+    gated = await _taken(EVENTS, lambda: _consume(rig, Order.GATED))
     bodies = [_body(new_id(), new_id(), 1) for _ in range(EVENTS)]
     published = await _taken(EVENTS, lambda: _publish_plainly(rig.broker_url, bodies))
     acked = await _taken(EVENTS, lambda: _consume_plainly(rig.broker_url))
-    return relayed, published, consumed, acked
+    return relayed, published, consumed, gated, acked
 
 
 async def _taken(messages: int, work: Callable[[], Awaitable[float]]) -> Taken:
@@ -218,11 +223,11 @@ async def _relay(rig: Rig) -> float:
         return began
 
 
-async def _consume(rig: Rig) -> float:
-    """Inbox, projection and ack of what waits in the queue."""
+async def _consume(rig: Rig, order: Order) -> float:
+    """Inbox or position, projection and ack of what waits in the queue."""
     expected = rig.handled + EVENTS
     began = time.monotonic()
-    async with _running(rig.subscriber.run):
+    async with _running(rig.subscriber(order).run):
         await _until(lambda: rig.handled >= expected)
     return began
 
@@ -281,7 +286,7 @@ async def _lag(rig: Rig) -> Target:
     """From the commit to the commit of the handler, at a steady pace."""
     committed: dict[str, float] = {}
     rig.handled_at.clear()
-    async with _running(rig.relay.run, rig.subscriber.run):
+    async with _running(rig.relay.run, rig.subscriber().run):
         began = time.monotonic()
         for number in range(LAG_WARM_UP + LAG_MEASURED):
             await asyncio.sleep(max(0.0, began + number / PER_S - time.monotonic()))
@@ -303,7 +308,7 @@ async def _announce(database: Database) -> UUID:
 
 async def _memory(rig: Rig) -> Target:
     """Growth of this process, with relay and consumer running, after a warm-up."""
-    async with _running(rig.relay.run, rig.subscriber.run):
+    async with _running(rig.relay.run, rig.subscriber().run):
         await _pass(rig, MEMORY_WARM_UP)
         before = _resident_mib()
         await _pass(rig, MEMORY_MEASURED)
@@ -312,9 +317,9 @@ async def _memory(rig: Rig) -> Target:
 
 
 async def _pass(rig: Rig, events: int) -> None:
-    for _ in range(0, events, EVENTS // 3):
-        expected = rig.handled + EVENTS // 3
-        await _fill(rig.database, EVENTS // 3)
+    for _ in range(0, events, EVENTS):
+        expected = rig.handled + EVENTS
+        await _fill(rig.database, EVENTS)
         await _until(lambda expected=expected: rig.handled >= expected)  # type: ignore[misc]
         rig.handled_at.clear()
 
