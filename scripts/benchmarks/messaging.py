@@ -26,7 +26,7 @@ from chassis.inbox import keep_partitions
 from chassis.kernel import new_id
 from chassis.message_store import SqlMessageStore
 from chassis.migrate import migrate
-from chassis.outbox import Announcement, Relay, enqueue, envelope_bytes, partition_of
+from chassis.outbox import Announcement, OutboxTables, Relay, enqueue, envelope_bytes, partition_of
 from chassis.settings import TelemetrySettings
 from chassis.telemetry import EVENTS_PUBLISHED, configure_telemetry, in_context, start_context
 from contracts.events.webhooks import EndpointTest
@@ -80,7 +80,7 @@ class Rig:
     @property
     def relay(self) -> Relay:
         """A new one, as after a start of the process."""
-        return Relay(self.database, self.publisher, owner=new_id())
+        return Relay(OutboxTables(self.database), self.publisher, owner=new_id())
 
     def subscriber(self, order: Order = Order.ANY) -> Subscriber:
         """A new one with the consumer's queue."""

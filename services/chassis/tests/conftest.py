@@ -13,6 +13,7 @@ from chassis.consumer import Consumer
 from chassis.database import Database, Transaction
 from chassis.roles import Role
 from chassis.settings import ServiceSettings
+from chassis.testing import Tap
 from contracts.events.webhooks import EndpointTest
 from contracts.registry import Received
 
@@ -67,3 +68,10 @@ async def declared(service: Service, broker_url: str) -> None:
     bindings = Runtime(service).bindings
     await declare_topology(broker_url, "webhooks", bindings)
     await purge(broker_url, ["q.webhooks.probe"])
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def heard(broker_url: str, declared: None) -> AsyncIterator[Tap]:
+    """What the probe's exchange was sent during the test."""
+    async with Tap(broker_url, "webhooks") as tap:
+        yield tap

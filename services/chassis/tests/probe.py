@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from typing import Self
 from uuid import UUID
 
+from chassis.broker import Publisher
 from chassis.database import Database
 from chassis.kernel import new_id
-from chassis.outbox import Announcement, enqueue
+from chassis.outbox import PARTITIONS, Announcement, enqueue
 from chassis.roles import Role
 from contracts.events.webhooks import EndpointTest
 
@@ -36,6 +37,25 @@ async def announce(database: Database, subject: UUID, *versions: int) -> list[UU
         messages = [(event_id, version, event) for event_id, version in zip(ids, versions, strict=True)]
         enqueue(tx, stream_id=subject, messages=messages, now=datetime.now(UTC))
     return ids
+
+
+async def left_in(database: Database) -> int:
+    """How many messages are in the outbox."""
+    count: int = await database.reading().fetchval("SELECT count(*) FROM outbox")
+    return count
+
+
+async def declare_unbound(publisher: Publisher) -> None:
+    """An exchange from which no way leads on."""
+    await publisher._channels[0]._channel.exchange_declare(
+        exchange="evt.nobody-binds", exchange_type="topic", durable=True
+    )
+
+
+def in_one_partition() -> tuple[UUID, UUID]:
+    """Two aggregates."""
+    first = new_id()
+    return first, UUID(int=first.int + PARTITIONS)
 
 
 class CutLink:

@@ -19,7 +19,7 @@ from chassis.database import Database, Transaction
 from chassis.ingester import Ingester
 from chassis.kernel import new_id
 from chassis.message_store import SqlMessageStore
-from chassis.outbox import Announcement, Relay, envelope_bytes
+from chassis.outbox import Announcement, OutboxTables, Relay, envelope_bytes
 from chassis.redrive import Redriver, advance
 from chassis.roles import Role
 from chassis.telemetry import in_context, start_context
@@ -67,7 +67,7 @@ class Rig:
     def consuming(self) -> AbstractAsyncContextManager[None]:
         """The relay and the consumer at work, without the redriver."""
         subscriber = Subscriber(self._broker_url, name="probe", subscriptions=[self.runner.subscription])
-        relay = Relay(self.database, self._publisher, owner=new_id())
+        relay = Relay(OutboxTables(self.database), self._publisher, owner=new_id())
         return running(Role("relay", relay.run), Role("consumers", subscriber.run))
 
     def redriving(self) -> AbstractAsyncContextManager[None]:

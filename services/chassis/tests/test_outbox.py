@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 from chassis.broker import Outgoing, Publisher, PublishRefused
-from chassis.database import Database
-from chassis.kernel import new_id
-from chassis.outbox import PARTITIONS, Relay
+from chassis.confirms import Answer
+from chassis.database import Database, Row
+from chassis.kernel import ConcurrentUpdate, new_id
+from chassis.outbox import OutboxTables, Pace, Relay, Wanted
 from chassis.roles import Role
+from chassis.telemetry import OUTBOX_BLOCKED, OUTBOX_QUARANTINED
 from chassis.testing import Tap, eventually
 from contracts.events.webhooks import EndpointTest
+from structlog.testing import capture_logs
 
-from services.chassis.tests.probe import CutLink, announce, running
+from services.chassis.tests.probe import CutLink, announce, declare_unbound, in_one_partition, left_in, running
 
-
-@pytest.fixture
-async def heard(broker_url: str, declared: None) -> Tap:
-    async with Tap(broker_url, "webhooks") as tap:
-        yield tap  # type: ignore[misc]
+T = TypeVar("T")
 
 
-async def _left(database: Database) -> int:
-    count: int = await database.reading().fetchval("SELECT count(*) FROM outbox")
-    return count
+def _relay(database: Database, publisher: Publisher) -> Role:
+    return Role("relay", Relay(OutboxTables(database), publisher, owner=new_id()).run)
 
 
 async def _empty(database: Database) -> None:
     async def check() -> None:
-        assert await _left(database) == 0
+        assert await left_in(database) == 0
 
     await eventually(check, timeout_s=20)
 
@@ -43,7 +45,7 @@ async def test_the_relay_keeps_each_aggregates_order_and_leaves_nothing(
         for subject in subjects:
             await announce(database, subject, version)
 
-    async with running(Role("relay", Relay(database, publisher, owner=new_id()).run)):
+    async with running(_relay(database, publisher)):
         await _empty(database)
         await eventually(lambda: all(len(heard.of(EndpointTest, s)) == 4 for s in subjects))
 
@@ -58,7 +60,7 @@ async def test_a_backlog_is_sent_whole_and_in_order(database: Database, publishe
     for subject in others:
         await announce(database, subject, 1)
 
-    async with running(Role("relay", Relay(database, publisher, owner=new_id()).run)):
+    async with running(_relay(database, publisher)):
         await _empty(database)
         await eventually(lambda: len(heard.of(EndpointTest, busy)) == 500)
 
@@ -76,7 +78,7 @@ async def test_a_rollback_sends_nothing(database: Database, publisher: Publisher
             raise ZeroDivisionError
     await announce(database, marker, 1)
 
-    async with running(Role("relay", Relay(database, publisher, owner=new_id()).run)):
+    async with running(_relay(database, publisher)):
         await heard.saw(EndpointTest, marker)
 
     assert heard.of(EndpointTest, subject) == []
@@ -89,61 +91,188 @@ async def test_a_dead_relays_work_is_taken_over(database: Database, publisher: P
     async with database.command() as tx:
         tx.write("UPDATE outbox_leases SET owner = $1, until = now() + interval '1 second' WHERE true", new_id())
     await announce(database, subject, 1)
-    relay = Relay(database, publisher, owner=new_id())
-    relay.renew_s = 0.2
+    relay = Relay(OutboxTables(database), publisher, owner=new_id(), pace=Pace(renew=0.2))
 
     async with running(Role("relay", relay.run)):
         await heard.saw(EndpointTest, subject)
         await _empty(database)
 
 
-async def test_two_relays_share_the_partitions_and_send_everything_once(
-    database: Database, publisher: Publisher, heard: Tap
-) -> None:
-    """No partition has two owners; each message arrives exactly once."""
-    owners = [new_id(), new_id()]
-    relays = [Relay(database, publisher, owner=owner) for owner in owners]
-    for relay in relays:
-        relay.renew_s = 0.1
-    subjects = [new_id() for _ in range(100)]
-
-    async with running(*(Role(f"relay{n}", relay.run) for n, relay in enumerate(relays))):
-        query = "SELECT count(*) FROM outbox_leases WHERE owner = $1 AND until > now()"
-
-        async def shared() -> None:
-            held = [await database.reading().fetchval(query, owner) for owner in owners]
-            assert held == [PARTITIONS // 2, PARTITIONS // 2]
-
-        await eventually(shared)
-        for subject in subjects:
-            await announce(database, subject, 1)
-        await _empty(database)
-        await eventually(lambda: all(heard.of(EndpointTest, s) for s in subjects))
-
-    assert all(len(heard.of(EndpointTest, s)) == 1 for s in subjects)
-
-
 async def test_a_refused_message_blocks_its_aggregate_only(
     database: Database, publisher: Publisher, heard: Tap
 ) -> None:
     """An unroutable message stays, its successor waits behind it, the others pass; once routable both go, in order."""
-    stuck, free = _in_one_partition()
+    stuck, free = in_one_partition()
     await announce(database, stuck, 1, 2)
     await database.pool.execute("UPDATE outbox SET exchange = 'evt.nobody-binds' WHERE order_key = $1", stuck)
     await announce(database, free, 1)
-    await _declare_unbound(publisher)
+    await declare_unbound(publisher)
 
-    async with running(Role("relay", Relay(database, publisher, owner=new_id()).run)):
+    async with running(_relay(database, publisher)):
         await heard.saw(EndpointTest, free)
 
         async def only_the_stuck_are_left() -> None:
-            assert await _left(database) == 2
+            assert await left_in(database) == 2
 
         await eventually(only_the_stuck_are_left)
         await database.pool.execute("UPDATE outbox SET exchange = 'evt.webhooks' WHERE order_key = $1", stuck)
         await eventually(lambda: len(heard.of(EndpointTest, stuck)) == 2)
 
     assert [r.envelope.aggregateversion for r in heard.of(EndpointTest, stuck)] == [1, 2]
+
+
+async def test_what_is_refused_again_and_again_is_quarantined_and_goes_when_it_can(
+    database: Database, publisher: Publisher, heard: Tap
+) -> None:
+    """Nothing overtakes it from a later read, it is told of once, the others pass, and once routable it goes by itself."""
+    stuck, free = in_one_partition()
+    await declare_unbound(publisher)
+    await announce(database, stuck, 1)
+    await database.pool.execute("UPDATE outbox SET exchange = 'evt.nobody-binds' WHERE order_key = $1", stuck)
+    relay = Relay(OutboxTables(database), publisher, owner=new_id(), pace=Pace(refused_min=0.01, refused_max=0.1))
+
+    with capture_logs() as logs:
+        async with running(Role("relay", relay.run)):
+            await eventually(lambda: _logged(logs, "outbox.refused"))
+            await announce(database, stuck, 2, 3)
+            await eventually(lambda: OUTBOX_QUARANTINED._value.get() == 1)
+            await eventually(lambda: _logged(logs, "outbox.refused") >= 8)
+            await announce(database, free, 1)
+            await heard.saw(EndpointTest, free)
+            assert heard.of(EndpointTest, stuck) == []
+            await database.pool.execute("UPDATE outbox SET exchange = 'evt.webhooks' WHERE order_key = $1", stuck)
+            await _empty(database)
+            await eventually(lambda: OUTBOX_QUARANTINED._value.get() == OUTBOX_BLOCKED._value.get() == 0)
+            await eventually(lambda: len(heard.of(EndpointTest, stuck)) == 3)
+
+    assert [r.envelope.aggregateversion for r in heard.of(EndpointTest, stuck)] == [1, 2, 3]
+    assert _logged(logs, "outbox.quarantined") == 1
+
+
+async def test_a_refused_message_that_somebody_deletes_is_forgotten(database: Database, publisher: Publisher) -> None:
+    """The figure of quarantined aggregates tells of rows that exist."""
+    subject = new_id()
+    await declare_unbound(publisher)
+    await announce(database, subject, 1)
+    await database.pool.execute("UPDATE outbox SET exchange = 'evt.nobody-binds' WHERE order_key = $1", subject)
+    relay = Relay(OutboxTables(database), publisher, owner=new_id(), pace=Pace(refused_min=0.01, refused_max=0.01))
+
+    async with running(Role("relay", relay.run)):
+        await eventually(lambda: OUTBOX_QUARANTINED._value.get() == 1)
+        await database.pool.execute("DELETE FROM outbox WHERE order_key = $1", subject)
+        await eventually(lambda: OUTBOX_QUARANTINED._value.get() == OUTBOX_BLOCKED._value.get() == 0)
+
+
+async def test_waits_between_refusals_double_up_to_a_bound(database: Database) -> None:
+    """2 s, 4 s, 8 s … 5 min, however often."""
+
+    class Refusing:
+        ready = asyncio.Event()
+
+        async def publish_all(self, messages: Sequence[Outgoing]) -> list[Answer]:
+            return [PublishRefused("no") for _ in messages]
+
+    now, waits = 0.0, []
+    await announce(database, new_id(), 1)
+    relay = Relay(OutboxTables(database), Refusing(), owner=new_id(), pace=Pace(lease=1e9), clock=lambda: now)
+    for _ in range(1_100):
+        await relay.round()
+        await relay._settle()
+        [refusal] = relay._refused.values()
+        waits.append(refusal.until - now)
+        now = refusal.until
+    await relay._leave()
+    await database.pool.execute("DELETE FROM outbox")
+
+    assert waits[:9] == [2, 4, 8, 16, 32, 64, 128, 256, 300]
+    assert set(waits[8:]) == {300}
+
+
+async def test_the_relay_outlives_cut_database_connections(
+    database: Database, publisher: Publisher, heard: Tap
+) -> None:
+    """With every connection of its database ended again and again, it waits in place, and everything is sent."""
+    subjects = [new_id() for _ in range(200)]
+    end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'cut'"
+    own = Database(f"{database.url}?application_name=cut")
+    await own.open()
+
+    async with running(_relay(own, publisher)):
+        for number, subject in enumerate(subjects):
+            await announce(database, subject, 1)
+            if number % 20 == 19:
+                await database.pool.execute(end)
+        await _empty(database)
+        await eventually(lambda: all(heard.of(EndpointTest, s) for s in subjects))
+    await own.close()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        asyncpg.CannotConnectNowError("the database system is starting up"),
+        asyncpg.AdminShutdownError("terminating connection"),
+        asyncpg.CrashShutdownError("another process crashed"),
+        asyncpg.ConnectionDoesNotExistError("closed in the middle"),
+        asyncpg.InternalClientError("unexpected state"),
+        asyncpg.InterfaceError("connection is closed"),
+        asyncpg.TooManyConnectionsError("sorry"),
+        asyncpg.DiskFullError("no space"),
+        asyncpg.DeadlockDetectedError("victim"),
+        ConcurrentUpdate(),
+        ConnectionRefusedError(),
+        TimeoutError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_the_relay_waits_in_place_while_the_database_is_away(
+    database: Database, publisher: Publisher, heard: Tap, error: Exception
+) -> None:
+    """Whatever leasing, reading or deleting throws while a server goes down or comes up, before or after it took effect."""
+    errors = [error] * 6
+    subject = new_id()
+    await announce(database, subject, 1)
+    relay = Relay(_Failing(database, errors), publisher, owner=new_id(), pace=Pace(unavailable=0.01))
+
+    async with running(Role("relay", relay.run)):
+        await eventually(lambda: not errors)
+        await announce(database, subject, 2)
+        await _empty(database)
+
+    assert [r.envelope.aggregateversion for r in heard.of(EndpointTest, subject)][-1] == 2
+
+
+class _Failing(OutboxTables):
+    """The outbox of a database that goes away: each act fails once before and once after it was done."""
+
+    def __init__(self, database: Database, errors: list[Exception]) -> None:
+        super().__init__(database)
+        self._errors = errors
+        self._failed: set[str] = set()
+
+    async def lease(self, owner: UUID, seconds: float) -> list[int]:
+        return await self._failing("lease", lambda: super(_Failing, self).lease(owner, seconds))
+
+    async def read(self, wanted: Wanted) -> list[Row]:
+        return await self._failing("read", lambda: super(_Failing, self).read(wanted))
+
+    async def delete_and_read(self, owner: UUID, gone: Sequence[Row], wanted: Wanted) -> list[Row]:
+        return await self._failing("delete", lambda: super(_Failing, self).delete_and_read(owner, gone, wanted))
+
+    async def _failing(self, name: str, act: Callable[[], Awaitable[T]]) -> T:
+        self._fail_once(f"before {name}")
+        result = await act()
+        self._fail_once(f"after {name}")
+        return result
+
+    def _fail_once(self, when: str) -> None:
+        if when not in self._failed:
+            self._failed.add(when)
+            raise self._errors.pop()
+
+
+def _logged(logs: Sequence[Mapping[str, Any]], event: str) -> int:
+    return sum(entry["event"] == event for entry in logs)
 
 
 async def test_cut_links_lose_nothing(database: Database, broker_url: str, heard: Tap) -> None:
@@ -154,7 +283,7 @@ async def test_cut_links_lose_nothing(database: Database, broker_url: str, heard
     async with CutLink(host, int(port)) as link:
         credentials = broker_url.rpartition("@")[0]
         through = Publisher(f"{credentials}@127.0.0.1:{link.port}/{vhost}", name="cut")
-        async with running(Role("publisher", through.run), Role("relay", Relay(database, through, owner=new_id()).run)):
+        async with running(Role("publisher", through.run), _relay(database, through)):
             for number, subject in enumerate(subjects):
                 await announce(database, subject, 1)
                 if number % 60 == 59:
@@ -166,18 +295,7 @@ async def test_cut_links_lose_nothing(database: Database, broker_url: str, heard
 
 async def test_an_unroutable_message_is_refused_not_swallowed(publisher: Publisher) -> None:
     """Publishing where no queue is bound is an error the relay sees."""
-    await _declare_unbound(publisher)
+    await declare_unbound(publisher)
 
     with pytest.raises(PublishRefused):
         await publisher.publish(Outgoing("evt.nobody-binds", "x.y.v1", str(uuid4()), b"{}"))
-
-
-async def _declare_unbound(publisher: Publisher) -> None:
-    await publisher._channels[0]._channel.exchange_declare(
-        exchange="evt.nobody-binds", exchange_type="topic", durable=True
-    )
-
-
-def _in_one_partition() -> tuple[UUID, UUID]:
-    first = new_id()
-    return first, UUID(int=first.int + PARTITIONS)

@@ -15,7 +15,7 @@ from chassis.consumer import ConsumerRunner
 from chassis.database import Database
 from chassis.kernel import new_id
 from chassis.message_store import SqlMessageStore
-from chassis.outbox import Announcement, Relay, enqueue
+from chassis.outbox import Announcement, OutboxTables, Relay, enqueue
 from chassis.roles import Role
 from chassis.routing import Tx, api_router
 from chassis.testing import eventually
@@ -73,7 +73,8 @@ async def test_a_sampled_request_and_its_consumer_share_a_trace(
     subscriber = Subscriber(broker_url, name="traced", subscriptions=[runner.subscription])
 
     async with running(
-        Role("relay", Relay(runtime.database, publisher, owner=new_id()).run), Role("consumers", subscriber.run)
+        Role("relay", Relay(OutboxTables(runtime.database), publisher, owner=new_id()).run),
+        Role("consumers", subscriber.run),
     ):
         await _post(runtime, 1.0, traceparent=outside)
         await eventually(lambda: any("process" in span.name for span in spans.get_finished_spans()))

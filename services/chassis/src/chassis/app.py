@@ -33,7 +33,7 @@ from chassis.kernel import DomainError, new_id
 from chassis.message_store import SqlMessageStore
 from chassis.migrate import head_of, migrate, version_table
 from chassis.operations import operations_router
-from chassis.outbox import Relay
+from chassis.outbox import OutboxTables, Relay
 from chassis.pagination import Cursors
 from chassis.ratelimit import Quotas
 from chassis.redrive import Redriver
@@ -242,7 +242,7 @@ def worker_roles(runtime: Runtime) -> tuple[list[Role], Subscriber]:
         runtime.settings.broker_url.get_secret_value(), name=service.name, subscriptions=subscriptions
     )
     roles = [
-        Role("relay", Relay(database, runtime.publisher, owner=new_id()).run),
+        Role("relay", Relay(OutboxTables(database), runtime.publisher, owner=new_id()).run),
         Role("timers", Timers(database, dict(service.timers)).run),
         Role("gaps", Gaps(runners, runtime.publisher).run),
         Role("redrive", Redriver(database, consumers=[c.name for c in runtime.consumers]).run),

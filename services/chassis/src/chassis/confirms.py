@@ -28,11 +28,11 @@ _SIZE_AT = slice(11, 19)  # where a content header has the body's size: after fr
 
 
 class BrokerUnavailable(Exception):
-    """There is no connection to the broker now."""
+    """There is no connection to the broker now, or it did not answer in time: whether it has the message is unknown."""
 
 
 class PublishRefused(Exception):
-    """The broker did not take the message: nacked, unroutable, or the confirm never came."""
+    """The broker did not take the message: nacked, unroutable, or nothing that can be sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class ConfirmChannel:
                     await self._write(messages, batch)
                 await batch.complete
         except TimeoutError:
-            batch.close(PublishRefused("no confirm in time"))
+            batch.close(BrokerUnavailable("no confirm in time"))
             with contextlib.suppress(Exception):
                 await self._channel.close()
         finally:

@@ -32,6 +32,7 @@ REQUEST_SECONDS = Histogram(
 )
 EVENTS_PUBLISHED = Counter("outbox_published_total", "Events confirmed by the broker")
 OUTBOX_BLOCKED = Gauge("outbox_blocked_aggregates", "Aggregates whose next event the broker refused")
+OUTBOX_QUARANTINED = Gauge("outbox_quarantined_aggregates", "Aggregates whose next event it refused five times or more")
 EVENTS_HANDLED = Counter("consumer_handled_total", "Messages by outcome", ["consumer", "outcome"])
 HANDLE_SECONDS = Histogram("consumer_batch_seconds", "Time per handled batch", ["consumer"], buckets=LATENCY_BUCKETS_S)
 EVENT_LAG_SECONDS = Histogram(
