@@ -7,12 +7,14 @@ import os
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from contracts.generate import CONTRACTS, EXAMPLES, SCHEMAS
 from contracts.history import SINCE, WITHDRAWN, faults, history, main
+from contracts.registry import Received, Undecodable, decode
 
 READY = "vouajudar.batches.batch.ready.v1"
 CLOSED = "vouajudar.batches.batch.closed.v1"
@@ -127,11 +129,12 @@ def test_an_earlier_schema_is_broken(checkout: Checkout, then: Any, told: str) -
 
 def test_the_newest_version_is_not_the_only_one(checkout: Checkout) -> None:
     """A promise of long ago counts, though versions after it had dropped it; the newest that made it is named."""
-    commits = [checkout.with_other(checkout.path(SCHEMAS), _had_field) for _ in range(2)]
+    checkout.with_other(checkout.path(SCHEMAS), lambda schema: _had_field(schema) or schema.pop("description"))
+    newest = checkout.with_other(checkout.path(SCHEMAS), _had_field)
     for _ in range(3):
         checkout.commit()
 
-    assert checkout.faults() == [f"{READY}: colour: was removed (in {commits[0][:10]})"]
+    assert checkout.faults() == [f"{READY}: colour: was removed (in {newest[:10]})"]
 
 
 def test_the_envelope_counts_too(checkout: Checkout) -> None:
@@ -175,20 +178,29 @@ def test_a_shipped_example_is_not_understood(checkout: Checkout) -> None:
     assert found.endswith(f"(in {commit[:10]})")
 
 
-def test_a_reader_that_minds_unknown_fields(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+def _refusing(received: Received) -> Received:
+    raise Undecodable("extra inputs are not permitted")
+
+
+def _taking_in(received: Received) -> Received:
+    return replace(received, event=received.event.model_copy(update={"status": "unknown"}))
+
+
+@pytest.mark.parametrize(
+    ("minding", "told"), [(_refusing, "extra inputs"), (_taking_in, "a field that it does not know")]
+)
+def test_a_reader_that_minds_unknown_fields(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch, minding: Any, told: str
+) -> None:
     """Models that refuse what later versions add, or that take it in, are found."""
-    from contracts import history as tool
+    monkeypatch.setattr(
+        "contracts.history.decode", lambda body: minding(decode(body)) if b"x_later" in body else decode(body)
+    )
 
-    understood = tool.decode
+    found = checkout.faults()
 
-    def closed(body: bytes) -> Any:
-        if b"x_later" in body:
-            raise tool.Undecodable("extra inputs are not permitted")
-        return understood(body)
-
-    monkeypatch.setattr(tool, "decode", closed)
-
-    assert any("extra inputs" in fault for fault in checkout.faults())
+    assert found
+    assert all(told in fault for fault in found)
 
 
 def test_only_main_counts(checkout: Checkout) -> None:

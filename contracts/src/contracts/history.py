@@ -87,27 +87,19 @@ def _base(root: Path) -> str:
 
 
 def _committed(root: Path, folders: Sequence[str], base: str, since: str) -> list[Version]:
-    command = [
-        "log",
-        "--first-parent",
-        "--diff-merges=first-parent",
-        "--raw",
-        "--no-abbrev",
-        "--no-renames",
-        "--relative",
-    ]
+    command = ["log", "--first-parent", "--raw", "--no-abbrev", "--no-renames", "--relative", "--format=%H"]
     commits = f"{since}..{base}" if since else base
-    found: dict[tuple[str, str], str] = {}  # path and blob → the commit that brought it
+    found: dict[tuple[str, str], str] = {}  # path and blob → the last commit that brought it
     commit = ""
-    for line in _git(root, *command, "--format=%H", commits, "--", *folders).decode().splitlines():
+    for line in _git(root, *command, commits, "--", *folders).decode().splitlines():
         if line.startswith(":"):
             blob, path = line.split()[3], line.partition("\t")[2]
-            found[path, blob] = commit
+            found.setdefault((path, blob), commit)
         elif line:
             commit = line
     if since:
         for line in _git(root, "ls-tree", "-r", since, "--", *folders).decode().splitlines():
-            found[line.partition("\t")[2], line.split()[2]] = since
+            found.setdefault((line.partition("\t")[2], line.split()[2]), since)
     wanted = [key for key in found if key[0].endswith(".json") and set(key[1]) != {"0"}]
     texts = _texts(root, [blob for _, blob in wanted])
     return [Version(path, blob, found[path, blob], texts[blob]) for path, blob in wanted]
