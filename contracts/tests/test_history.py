@@ -207,6 +207,7 @@ def test_only_main_counts(checkout: Checkout) -> None:
     """What a branch tried and dropped was never shipped: neither on it, nor on main once it is merged."""
     checkout.git("switch", "-q", "-c", "trial")
     checkout.with_other(checkout.path(SCHEMAS), _had_field)
+    checkout.edit(checkout.path(SCHEMAS), lambda schema: schema.update(description="Said otherwise."))
     checkout.commit()
     assert checkout.faults() == []
 
