@@ -51,6 +51,21 @@ def test_nothing_is_forgotten_here() -> None:
     assert len(shipped.versions) > 80
 
 
+def test_every_service_that_stores_events_looks_at_its_own() -> None:
+    """Whoever has a repository has golden examples, and a test that reads them."""
+    storing = {
+        path.relative_to(ROOT).parts[0]
+        for path in ROOT.glob("*/src/**/*.py")
+        if "chassis.repository import" in path.read_text(encoding="utf-8")
+    } - {"chassis"}
+
+    assert storing >= {"batches", "deliveries", "identity", "resources", "webhooks"}
+    assert {path.relative_to(ROOT).parts[0] for path in ROOT.glob("*/tests/test_stored_events.py")} - {
+        "chassis"
+    } == storing
+    assert {path.relative_to(ROOT).parts[0] for path in ROOT.glob(f"*/{STORED}")} == storing
+
+
 def test_examples_may_be_added(root: Path) -> None:
     """More examples, in any order, forget nothing."""
     _write(root / KEPT, [{"quantity": 3}, {"quantity": 2}, {"quantity": 1}])

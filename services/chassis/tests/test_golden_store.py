@@ -31,11 +31,22 @@ class Shelf(Aggregate):
     sizes: list[Size] = field(default_factory=list)
 
 
-def _jar_put(fields: Fields, *, revision: int = 1, slots: bool = True, **optional: Any) -> type:
+def _jar_put(
+    fields: Fields, *, revision: int = 1, slots: bool = True, bases: tuple[type, ...] = (), **optional: Any
+) -> type:
     """The event class as some release has it; `optional` fields are `int | None` with a default."""
     spec: list[Any] = [*fields.items(), *((name, int | None, field(default=one)) for name, one in optional.items())]
     namespace = {"stored_revision": revision}
-    return make_dataclass("JarPut", spec, kw_only=True, frozen=True, slots=slots, namespace=namespace)
+    return make_dataclass("JarPut", spec, kw_only=True, frozen=True, slots=slots, bases=bases, namespace=namespace)
+
+
+class Loud:
+    """Makes of the label what was not stored."""
+
+    label: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "label", self.label.upper())
 
 
 def _release(*events: type, upcasters: Any = None, state: type = Shelf) -> list[Repository[Any]]:
@@ -79,12 +90,13 @@ def test_examples_show_each_alternative_once() -> None:
         (_jar_put(FIELDS | {"grams": int}), REVISE),
         (_jar_put(FIELDS | {"tags": str}), REVISE),
         (_jar_put(FIELDS | {"size": FewerSizes}), REVISE),
+        (_jar_put(FIELDS, bases=(Loud,)), REVISE),
         (_jar_put(FIELDS | {"size": MoreSizes}), RUN),
         (_jar_put(FIELDS | {"label": str | None}), RUN),
     ],
     ids=[
         "optional field added", "with a dict", "field added", "field removed", "field renamed", "type changed", "null refused",
-        "list to text", "word removed", "word added", "null allowed",
+        "list to text", "word removed", "read otherwise", "word added", "null allowed",
     ],
 )  # fmt: skip
 def test_a_changed_class_is_told_what_to_do(folder: Path, changed: type, told: str) -> None:
