@@ -17,7 +17,9 @@ from scripts.rules import FUNCTION_LINES_MAX, MODULE_LINES_MAX, RULES, Finding, 
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LINTED = "contracts/src", *(str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob("services/*/src"))
-CHECKS = ("format", "lint", "types", "imports", "tidy", "generated", "openapi", "problems", "settings")
+CHECKS = (
+    "format", "lint", "types", "imports", "tidy", "generated", "history", "stored", "openapi", "problems", "settings",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -282,6 +284,8 @@ def test_check_succeeds_when_all_hold(stubbed: Path) -> None:
             "lint-imports",
             "scripts/tidy",
             "contracts.generate --check",
+            "contracts.history",
+            "scripts.stored_examples --check",
             "scripts.openapi --check",
             "scripts.problem_codes --check",
             "scripts.settings --check",

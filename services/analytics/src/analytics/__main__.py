@@ -1,4 +1,4 @@
-"""`python -m analytics api|worker|all|migrate`."""
+"""`python -m analytics api|worker|all|migrate|refold`."""
 
 from chassis.app import main
 

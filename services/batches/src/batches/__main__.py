@@ -1,4 +1,4 @@
-"""`python -m batches api|worker|all|migrate`."""
+"""`python -m batches api|worker|all|migrate|refold`."""
 
 from chassis.app import main
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from chassis.app import Service
 
 from batches import api, consumers, usecases
+from batches.repository import BATCHES
 from batches.settings import Settings
 
 
@@ -16,4 +17,5 @@ def build() -> Service:
         routers=[api.router],
         consumers=[consumers.DELIVERIES],
         timers={usecases.EXPIRE: consumers.expire},
+        repositories=[BATCHES],
     )

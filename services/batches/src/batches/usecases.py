@@ -170,7 +170,7 @@ async def record_temperature(
     return batch
 
 
-async def history(tx: Transaction, principal: Principal, batch_id: UUID) -> list[Any]:
+async def history(tx: Transaction, principal: Principal, batch_id: UUID) -> list[dict[str, Any]]:
     """The stored events, for the parties."""
     await _own(tx, principal, batch_id, None)
     return await BATCHES.history(tx, batch_id)

@@ -1,10 +1,10 @@
-"""A service from its parts: `create_api`, the roles `api`, `worker`, `all` and `migrate`, and their graceful stop."""
+"""A service from its parts: `create_api`, the roles `api`, `worker`, `all`, `migrate`, `refold`, and their graceful stop."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -37,6 +37,8 @@ from chassis.outbox import OutboxTables, Relay
 from chassis.pagination import Cursors
 from chassis.ratelimit import Quotas
 from chassis.redrive import Redriver
+from chassis.refold import refold
+from chassis.repository import Repository
 from chassis.roles import Role, http_role, supervise
 from chassis.settings import ServiceSettings
 from chassis.telemetry import configure_telemetry, log
@@ -58,6 +60,7 @@ class Service:
     timers: Mapping[str, TimerHandler] = field(default_factory=dict)
     background: Mapping[str, Callable[[Runtime], Awaitable[None]]] = field(default_factory=dict)
     constraints: Mapping[str, type[DomainError]] = field(default_factory=dict)
+    repositories: Sequence[Repository[Any]] = ()
     on_start: Callable[[Runtime], Awaitable[None]] | None = None
     access_ttl_s: float = ACCESS_TTL_S
     replicates_access: bool = True
@@ -283,15 +286,26 @@ async def prepare(service: Service) -> None:
     await declare_topology(service.settings.broker_url.get_secret_value(), service.name, runtime.bindings)
 
 
+async def restore(service: Service) -> None:
+    """`refold`: every aggregate's row made anew from its events."""
+    runtime = Runtime(service)
+    await open_database(runtime)
+    await refold(runtime.database, service.repositories)
+    await runtime.database.close()
+
+
+_ONCE: Mapping[str, Callable[[Service], Coroutine[Any, Any, None]]] = {"migrate": prepare, "refold": restore}
+
+
 def main(build: Callable[[], Service], arguments: Sequence[str] | None = None) -> None:
-    """`python -m <service> api|worker|all|migrate`."""
+    """`python -m <service> api|worker|all|migrate|refold`."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if len(given) != 1 or given[0] not in ("api", "worker", "all", "migrate"):
-        sys.exit("usage: python -m <service> api|worker|all|migrate")
+    if len(given) != 1 or given[0] not in ("api", "worker", "all", *_ONCE):
+        sys.exit("usage: python -m <service> api|worker|all|migrate|refold")
     service = build()
     configure_telemetry(service.name, service.settings)
-    if given[0] == "migrate":
-        uvloop.run(prepare(service))
+    if given[0] in _ONCE:
+        uvloop.run(_ONCE[given[0]](service))
     else:
         sys.exit(uvloop.run(serve(service, given[0])))
 

@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from chassis.database import Row, Transaction
+from chassis.kernel import stored_type
 from chassis.telemetry import current_context
 
 STREAM_EVENTS_MAX = 100_000  # a stream longer than this is a modelling mistake; reading it whole would hurt
@@ -43,7 +44,7 @@ def append(
         stream_id,
         list(range(expected_version + 1, expected_version + 1 + len(events))),
         list(ids),
-        [type(event).__name__ for event in events],
+        [stored_type(type(event)) for event in events],
         [msgspec.json.encode(event).decode() for event in events],
         msgspec.json.encode({k: v for k, v in meta.items() if v is not None}).decode(),
         now,

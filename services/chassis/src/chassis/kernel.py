@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 from uuid import UUID
@@ -105,6 +106,22 @@ class Aggregate:
         for event in events:
             aggregate.apply(event)
         return aggregate
+
+
+# (event name, revision) → what makes stored data of that revision data of the next; it is given a dict of its own.
+Upcasters = Mapping[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]]
+
+
+def revision_of(event: type) -> int:
+    """Which shape of its data an event class has: 1, or what its `stored_revision: ClassVar[int]` says."""
+    revision: int = getattr(event, "stored_revision", 1)
+    return revision
+
+
+def stored_type(event: type, revision: int | None = None) -> str:
+    """What the store calls it, today or in an earlier revision: `BatchCreated`, from the second on `BatchCreated.r2`."""
+    number = revision or revision_of(event)
+    return event.__name__ if number == 1 else f"{event.__name__}.r{number}"
 
 
 def new_id() -> UUID:

@@ -12,18 +12,24 @@ import msgspec
 
 from chassis import eventstore
 from chassis.database import Row, Transaction
-from chassis.kernel import Aggregate, NotFound, new_id
+from chassis.kernel import Aggregate, NotFound, Upcasters, new_id
 from chassis.outbox import Announcement, enqueue
+from chassis.stored_events import StoredEvents
 
 A = TypeVar("A", bound=Aggregate)
+
+
+class UnreadableState(ValueError):
+    """A row's `state` does not fit the aggregate's class of today: `python -m <service> refold` makes it anew."""
 
 
 class Repository(Generic[A]):
     """Loads and saves one kind of aggregate: events, state row and outbox rows, or nothing at all.
 
     `table` has `id`, `version`, `state jsonb` and the columns that `columns(aggregate)` names (for queries and
-    constraints). `announce` turns a domain event into its public event, or None to keep it inside. `inline`
-    sees each public event, with its version, in the same transaction.
+    constraints). `upcasters` lift stored data of earlier revisions of `events`. `announce` turns a domain event into
+    its public event, or None to keep it inside. `inline` sees each public event, with its version, in the same
+    transaction.
     """
 
     def __init__(
@@ -32,14 +38,15 @@ class Repository(Generic[A]):
         table: str,
         aggregate: type[A],
         events: Mapping[str, type],
+        upcasters: Upcasters | None = None,
         columns: Callable[[A], dict[str, Any]],
         announce: Callable[[A, Any], Announcement | None],
         inline: Callable[[Transaction, Announcement, int], None] | None = None,
         not_found: type[NotFound] = NotFound,
     ) -> None:
-        self._table = table
-        self._type = aggregate
-        self._events = events
+        self.table = table
+        self.stored = StoredEvents(events, upcasters or {})
+        self.aggregate = aggregate
         self._columns = columns
         self._announce = announce
         self._inline = inline
@@ -49,10 +56,13 @@ class Repository(Generic[A]):
     async def get(self, tx: Transaction, aggregate_id: UUID) -> A:
         """The aggregate as it is; raises its NotFound."""
         lock = " FOR UPDATE" if tx.locking else ""
-        row = await tx.fetchrow(f"SELECT state::text FROM {self._table} WHERE id = $1{lock}", aggregate_id)
+        row = await tx.fetchrow(f"SELECT state::text FROM {self.table} WHERE id = $1{lock}", aggregate_id)
         if row is None:
             raise self._not_found
-        return self._decoder.decode(row["state"])
+        try:
+            return self._decoder.decode(row["state"])
+        except msgspec.ValidationError as error:
+            raise UnreadableState(f"{self.table} {aggregate_id}: {error}") from error
 
     async def find(self, tx: Transaction, aggregate_id: UUID) -> A | None:
         """The aggregate as it is, or None."""
@@ -61,19 +71,35 @@ class Repository(Generic[A]):
         except self._not_found:
             return None
 
-    async def history(self, tx: Transaction, aggregate_id: UUID) -> list[Row]:
-        """The stored events, oldest first; raises its NotFound when there are none."""
-        rows = await eventstore.load(tx, aggregate_id)
-        if not rows:
-            raise self._not_found
-        return rows
+    async def history(self, tx: Transaction, aggregate_id: UUID) -> list[dict[str, Any]]:
+        """The stored events as they look today, oldest first; raises its NotFound when there are none."""
+        rows = await self._stream(tx, aggregate_id)
+        lifted = [self.stored.lift(row["type"], row["data"]) for row in rows]
+        return [{**row, "type": name, "data": data} for row, (name, data) in zip(rows, lifted, strict=True)]
 
     async def as_of(self, tx: Transaction, aggregate_id: UUID, moment: datetime | None = None) -> A:
         """The aggregate folded from its events, up to `moment`; raises its NotFound when there are none."""
-        rows = await eventstore.load(tx, aggregate_id, until=moment)
+        rows = await self._stream(tx, aggregate_id, until=moment)
+        return self.aggregate.fold(aggregate_id, [self._event(row) for row in rows])
+
+    def _event(self, row: Row) -> Any:
+        return self.stored.decode(row["type"], row["data"])
+
+    async def refold(self, tx: Transaction, aggregate_id: UUID) -> bool:
+        """Make the row anew from the events, in a real transaction; whether it had been another. Nobody is told."""
+        version = await tx.fetchval(f"SELECT version FROM {self.table} WHERE id = $1 FOR UPDATE", aggregate_id)
+        aggregate = await self.as_of(tx, aggregate_id)
+        if aggregate.version != version:
+            raise ValueError(f"{self.table} {aggregate_id}: version {version}, but {aggregate.version} by its events")
+        columns = self._columns(aggregate)
+        sql = _refold(self.table, tuple(columns))
+        return await tx.fetchval(sql, aggregate_id, version, _state(aggregate), *columns.values()) is not None
+
+    async def _stream(self, tx: Transaction, aggregate_id: UUID, *, until: datetime | None = None) -> list[Row]:
+        rows = await eventstore.load(tx, aggregate_id, until=until)
         if not rows:
             raise self._not_found
-        return self._type.fold(aggregate_id, [msgspec.convert(row["data"], self._events[row["type"]]) for row in rows])
+        return rows
 
     def save(self, tx: Transaction, aggregate: A, *, now: datetime) -> None:
         """Queue the aggregate's new events, its row and their messages; nothing happened means nothing is queued."""
@@ -93,8 +119,12 @@ class Repository(Generic[A]):
 
     def _store(self, tx: Transaction, aggregate: A, *, created: bool) -> None:
         columns = self._columns(aggregate)
-        sql = (_insert if created else _update)(self._table, tuple(columns))
-        tx.write(sql, aggregate.id, aggregate.version, msgspec.json.encode(aggregate).decode(), *columns.values())
+        sql = (_insert if created else _update)(self.table, tuple(columns))
+        tx.write(sql, aggregate.id, aggregate.version, _state(aggregate), *columns.values())
+
+
+def _state(aggregate: Aggregate) -> str:
+    return msgspec.json.encode(aggregate).decode()
 
 
 @lru_cache
@@ -108,3 +138,10 @@ def _insert(table: str, columns: tuple[str, ...]) -> str:
 def _update(table: str, columns: tuple[str, ...]) -> str:
     sets = "".join(f", {name} = ${n}" for n, name in enumerate(columns, 4))
     return f"UPDATE {table} SET version = $2, state = $3::text::jsonb{sets} WHERE id = $1"
+
+
+@lru_cache
+def _refold(table: str, columns: tuple[str, ...]) -> str:
+    names = ", ".join(("state", *columns))
+    places = "".join(f", ${n}" for n in range(4, 4 + len(columns)))
+    return f"{_update(table, columns)} AND ({names}) IS DISTINCT FROM ($3::text::jsonb{places}) RETURNING id"

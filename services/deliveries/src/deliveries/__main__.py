@@ -1,4 +1,4 @@
-"""`python -m deliveries api|worker|all|migrate`."""
+"""`python -m deliveries api|worker|all|migrate|refold`."""
 
 from chassis.app import main
 

@@ -6,6 +6,7 @@ from chassis.app import Service
 
 from deliveries import api, consumers
 from deliveries.domain import ClaimOverlaps
+from deliveries.repository import DELIVERIES
 from deliveries.settings import Settings
 from deliveries.usecases import Policy
 
@@ -21,4 +22,5 @@ def build() -> Service:
         consumers=consumers.consumers(policy),
         timers=consumers.timers(policy),
         constraints={"deliveries_volunteer_free": ClaimOverlaps},
+        repositories=[DELIVERIES],
     )

@@ -1,4 +1,4 @@
-"""`python -m identity api|worker|all|migrate`, and `create-admin EMAIL` with the password on standard input."""
+"""`python -m identity api|worker|all|migrate|refold`, and `create-admin EMAIL` with the password on standard input."""
 
 from __future__ import annotations
 

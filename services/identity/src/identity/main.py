@@ -12,7 +12,7 @@ from chassis.telemetry import in_context, start_context
 
 from identity import api, consumers
 from identity.passwords import Passwords
-from identity.repository import CONSTRAINTS
+from identity.repository import API_KEYS, CONSTRAINTS, ORGANIZATIONS, PLACES, SIGNING_KEYS, USERS
 from identity.settings import AdminSettings, Settings
 from identity.tokens import Signer
 from identity.usecases import sessions, signing, users
@@ -45,6 +45,7 @@ def build() -> Identity:
         internal_routers=api.INTERNAL_ROUTERS,
         timers={sessions.FORGET: consumers.forget_old_sessions},
         constraints=CONSTRAINTS,
+        repositories=[ORGANIZATIONS, PLACES, USERS, API_KEYS, SIGNING_KEYS],
         on_start=start,
         access_ttl_s=0.0,  # its own directory is right at once, so nothing is cached
         replicates_access=False,  # and written in the transactions of the facts

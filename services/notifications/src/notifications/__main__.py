@@ -1,4 +1,4 @@
-"""`python -m notifications api|worker|all|migrate`."""
+"""`python -m notifications api|worker|all|migrate|refold`."""
 
 from chassis.app import main
 

@@ -1,4 +1,4 @@
-"""`python -m resources api|worker|all|migrate`."""
+"""`python -m resources api|worker|all|migrate|refold`."""
 
 from chassis.app import main
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from chassis.app import Service
 
 from resources import api, consumers, usecases
+from resources.repository import REQUESTS
 from resources.settings import Settings
 
 
@@ -19,4 +20,5 @@ def build() -> Service:
             usecases.EXPIRE_REQUEST: consumers.expire_request,
             usecases.EXPIRE_RESERVATION: consumers.expire_reservation,
         },
+        repositories=[REQUESTS],
     )

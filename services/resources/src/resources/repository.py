@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from chassis.database import Transaction
@@ -58,6 +59,14 @@ class Requests(Repository[ResourceRequest]):
         if changed:
             _save_reservations(tx, aggregate, sorted(changed))
         super().save(tx, aggregate, now=now)
+
+    async def refold(self, tx: Transaction, aggregate_id: UUID) -> bool:
+        """Make the request's row and those of its lines and reservations anew from the events."""
+        changed = await super().refold(tx, aggregate_id)
+        request = await self.as_of(tx, aggregate_id)
+        _save_lines(tx, request)
+        _save_reservations(tx, request, sorted(request.reservations))
+        return changed
 
 
 def _save_lines(tx: Transaction, request: ResourceRequest) -> None:

@@ -1,4 +1,4 @@
-"""`python -m webhooks api|worker|all|migrate`."""
+"""`python -m webhooks api|worker|all|migrate|refold`."""
 
 from chassis.app import main
 

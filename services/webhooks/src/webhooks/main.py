@@ -5,6 +5,7 @@ from __future__ import annotations
 from chassis.app import Service
 
 from webhooks import api, consumers, dispatcher
+from webhooks.repository import ENDPOINTS
 from webhooks.settings import Settings
 
 
@@ -16,4 +17,5 @@ def build() -> Service:
         routers=[api.router],
         consumers=[consumers.EVENTS],
         background={"dispatcher": dispatcher.run},
+        repositories=[ENDPOINTS],
     )

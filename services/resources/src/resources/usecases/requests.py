@@ -128,7 +128,9 @@ async def cancel(
     return request
 
 
-async def history(tx: Transaction, directory: Directory, principal: Principal, request_id: UUID) -> list[Any]:
+async def history(
+    tx: Transaction, directory: Directory, principal: Principal, request_id: UUID
+) -> list[dict[str, Any]]:
     """The stored events, for the requester; they name every donor."""
     await own(tx, directory, principal, request_id, None)
     return await REQUESTS.history(tx, request_id)
