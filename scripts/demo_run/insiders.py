@@ -137,21 +137,21 @@ def _equal(kept: Any, folded: Any) -> bool:
 async def _folds(service: str, runtime: Any) -> dict[str, Any]:
     await runtime.database.open()
     try:
-        return {f"{service}.{one._table}": await _folded(runtime.database, one) for one in _repositories(service)}
+        return {f"{service}.{one.table}": await _folded(runtime.database, one) for one in _repositories(service)}
     finally:
         await runtime.database.close()
 
 
 async def _folded(database: Any, repository: Any) -> dict[str, Any]:
     """Every row against the fold of its events."""
-    ids = [row["id"] for row in await database.reading().fetch(f"SELECT id FROM {repository._table}")]
+    ids = [row["id"] for row in await database.reading().fetch(f"SELECT id FROM {repository.table}")]
     slots = asyncio.Semaphore(AT_ONCE)
 
     async def differs(aggregate_id: Any) -> str | None:
         async with slots:
             tx = database.reading()
             state, fold = await repository.get(tx, aggregate_id), await repository.as_of(tx, aggregate_id)
-            row = await tx.fetchrow(f"SELECT * FROM {repository._table} WHERE id = $1", aggregate_id)
+            row = await tx.fetchrow(f"SELECT * FROM {repository.table} WHERE id = $1", aggregate_id)
             columns = {
                 name: row[name] for name, value in repository._columns(fold).items() if not _equal(row[name], value)
             }
