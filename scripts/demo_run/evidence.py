@@ -14,6 +14,7 @@ from uuid import UUID
 import asyncpg
 from contracts.registry import event_types
 
+from contracts import topology
 from scripts.demo_run.stack import SERVICES
 
 Row = Mapping[str, Any]
@@ -78,6 +79,16 @@ class Evidence:
     async def value(self, service: str, query: str, *arguments: Any) -> Any:
         """The first column of the first row."""
         return await self._connections[service].fetchval(query, *arguments)
+
+    async def generations(self, service: str, consumer: str) -> list[str]:
+        """The names under which a consumer consumes now, the live one first; a projection that is rebuilt has two."""
+        rows = await self.rows(
+            service,
+            "SELECT number FROM projection_generations WHERE consumer = $1 AND status IN ('live', 'building')"
+            " ORDER BY number",
+            consumer,
+        )
+        return [topology.generation(consumer, row["number"]) for row in rows] or [consumer]
 
     async def read_stores(self) -> None:
         """Read every event store anew."""

@@ -61,13 +61,16 @@ async def moving_now(evidence: Evidence, connection: AbstractConnection, consume
         found[f"in the outbox of {service}"] = await evidence.value(service, "SELECT count(*) FROM outbox")
     for service, (what, query) in UNSETTLED.items():
         found[what] = await evidence.value(service, query)
-    for queue in _queues(consumers):
+    for queue in await _queues(evidence, consumers):
         found[f"in {queue}"] = await _depth(connection, queue)
     return {what: count for what, count in found.items() if count}
 
 
-def _queues(consumers: Iterable[str]) -> list[str]:
-    own = [topology.queue(*consumer.split(".", 1)) for consumer in consumers]
+async def _queues(evidence: Evidence, consumers: Iterable[str]) -> list[str]:
+    named = [consumer.split(".", 1) for consumer in consumers]
+    own = [
+        topology.queue(service, each) for service, name in named for each in await evidence.generations(service, name)
+    ]
     retries = [topology.retry_queue(service, delay) for service in SERVICES for delay in topology.RETRY_DELAYS_S]
     return [*own, *retries, *(topology.dead_letter_queue(service) for service in SERVICES)]
 

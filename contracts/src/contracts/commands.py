@@ -8,6 +8,8 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 RESEND_VERSIONS_MAX = 1_000  # one asking; whoever misses more asks again
+REPLAY_HEADER = "x-replay"  # on each fact of a replay, with its id: only projections may take it in
+REPLAY_MARK_HEADER = "x-replay-mark"  # the message is no fact but a `ReplayMark`
 Queue = Annotated[str, Field(pattern=r"^q(\.[a-z0-9_]+){2,3}$", max_length=200)]
 
 
@@ -26,7 +28,7 @@ class Resend(_Command):
 
 
 class Replay(_Command):
-    """Every fact of these aggregates (`batch`, `delivery`), each aggregate's in order, to `queue`; then an end mark."""
+    """Every fact of these aggregates (`batch`, `delivery`), each one's in order, to `queue`, with marks between and at the end."""
 
     kind: Literal["replay"] = "replay"
     queue: Queue
@@ -34,7 +36,28 @@ class Replay(_Command):
     aggregates: list[str] = Field(min_length=1, max_length=50)
 
 
-Command = Resend | Replay
+class CancelReplay(_Command):
+    """Nobody waits for this replay any more."""
+
+    kind: Literal["cancel-replay"] = "cancel-replay"
+    replay_id: UUID
+
+
+class ReplayMark(_Command):
+    """How far a producer's replay is: everything before this message in its queue, and with `ended` everything there was.
+
+    `total` is about how many facts there are; with an `error` the replay has ended without the rest.
+    """
+
+    replay_id: UUID
+    producer: str
+    sent: int = Field(ge=0)
+    total: int = Field(ge=0)
+    ended: bool = False
+    error: str | None = None
+
+
+Command = Resend | Replay | CancelReplay
 _COMMANDS: TypeAdapter[Command] = TypeAdapter(Annotated[Command, Field(discriminator="kind")])
 
 

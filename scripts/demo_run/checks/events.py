@@ -64,7 +64,8 @@ async def _dead_letters(evidence: Evidence) -> Check:
 
 async def _inbox(evidence: Evidence, consumer: str, types: Sequence[str]) -> Check:
     """Each message id, or each position, is a primary key there, so nothing is handled twice; it can be missing, or strange."""
-    service, _, name = consumer.rpartition(".")
+    service, _, base = consumer.rpartition(".")
+    name = (await evidence.generations(service, base))[0]
     wanted = set(types)
     expected = {event.id for event in evidence.published.values() if event.public in wanted}
     rows = await evidence.rows(

@@ -111,4 +111,7 @@ EVENTS = Consumer(
         for event in event_types().values()
         if event.producer not in UNHEARD
     },
-)
+    projection=(
+        "audit_events", "quantities_daily", "batch_losses", "batches_seen", "deliveries_seen", "requests_seen", "need_lines",
+    ),
+)  # fmt: skip

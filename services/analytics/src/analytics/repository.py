@@ -73,9 +73,12 @@ _DELIVERY_PLAIN = _DELIVERY.format(moment_column="", moment_value="", moment_lea
 
 
 async def take_turn(tx: Transaction) -> None:
-    """One transaction projects at a time: replicas that touch the same counters wait instead of deadlocking."""
+    """One transaction projects at a time: replicas that touch the same counters wait instead of deadlocking.
+
+    Tables that are built anew, in a schema of their own, have their own turn: nobody waits for a rebuild.
+    """
     if _TURN not in tx.hints:
-        await tx.fetch("SELECT pg_advisory_xact_lock($1)", _TURN_KEY)
+        await tx.fetch("SELECT pg_advisory_xact_lock($1::bigint + hashtext(current_schema()))", _TURN_KEY)
         tx.hints.add(_TURN)
 
 

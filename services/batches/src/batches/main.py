@@ -16,6 +16,6 @@ def build() -> Service:
         settings=Settings(),
         routers=[api.router],
         consumers=[consumers.DELIVERIES],
+        streams={"batch": BATCHES},
         timers={usecases.EXPIRE: consumers.expire},
-        repositories=[BATCHES],
     )

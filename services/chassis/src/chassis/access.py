@@ -91,10 +91,18 @@ class Place:
         return not self.accepts or category in self.accepts
 
 
-_ORGANIZATION = """INSERT INTO access_organizations (organization_id, status, kinds, cnpj, version) VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (organization_id) DO UPDATE SET status = excluded.status, version = excluded.version,
-    kinds = coalesce(excluded.kinds, access_organizations.kinds), cnpj = coalesce(excluded.cnpj, access_organizations.cnpj)
-WHERE access_organizations.version < excluded.version"""
+ACCESS_TABLES = (
+    "access_organizations", "access_members", "access_users", "access_sessions_ended", "access_keys", "access_places",
+    "access_signing_keys",
+)  # fmt: skip
+
+# Effects commute: the newest version counts in whichever order versions come, and what only an older one told is kept.
+_ORGANIZATION = """INSERT INTO access_organizations AS o (organization_id, status, kinds, cnpj, version) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (organization_id) DO UPDATE SET version = greatest(o.version, excluded.version),
+    status = CASE WHEN o.version < excluded.version THEN excluded.status ELSE o.status END,
+    kinds = CASE WHEN o.version < excluded.version THEN coalesce(excluded.kinds, o.kinds) ELSE coalesce(o.kinds, excluded.kinds) END,
+    cnpj = CASE WHEN o.version < excluded.version THEN coalesce(excluded.cnpj, o.cnpj) ELSE coalesce(o.cnpj, excluded.cnpj) END
+WHERE o.version < excluded.version OR o.kinds IS NULL OR o.cnpj IS NULL"""
 _MEMBER = """INSERT INTO access_members (organization_id, user_id, role, version) VALUES ($1, $2, $3, $4)
 ON CONFLICT (organization_id, user_id) DO UPDATE SET role = excluded.role, version = excluded.version
 WHERE access_members.version < excluded.version"""
@@ -102,13 +110,16 @@ _USER = "INSERT INTO access_users (user_id) VALUES ($1) ON CONFLICT DO NOTHING"
 _USER_SUSPENDED = """INSERT INTO access_users (user_id, suspended) VALUES ($1, true)
 ON CONFLICT (user_id) DO UPDATE SET suspended = true"""
 _USER_ROLE = """INSERT INTO access_users (user_id, roles) VALUES ($1, ARRAY[$2::text])
-ON CONFLICT (user_id) DO UPDATE SET roles = array_append(array_remove(access_users.roles, $2::text), $2::text)"""
+ON CONFLICT (user_id) DO UPDATE SET
+    roles = ARRAY(SELECT DISTINCT r FROM unnest(access_users.roles || excluded.roles) AS r ORDER BY r)"""
 _SESSION_ENDED = "INSERT INTO access_sessions_ended (session_id) VALUES ($1) ON CONFLICT DO NOTHING"
-_KEY_ISSUED = """INSERT INTO access_keys (api_key_id, key_sha256, organization_id, env, scopes, cnpjs, rate_per_minute, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+_KEY_ISSUED = """INSERT INTO access_keys
+    (api_key_id, key_sha256, organization_id, env, scopes, cnpjs, rate_per_minute, expires_at, version)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 ON CONFLICT (api_key_id) DO UPDATE SET key_sha256 = excluded.key_sha256, organization_id = excluded.organization_id,
     env = excluded.env, scopes = excluded.scopes, cnpjs = excluded.cnpjs,
-    rate_per_minute = excluded.rate_per_minute, expires_at = excluded.expires_at"""
+    rate_per_minute = excluded.rate_per_minute, expires_at = excluded.expires_at, version = excluded.version
+WHERE access_keys.version < excluded.version"""
 _KEY_REVOKED = """INSERT INTO access_keys (api_key_id, organization_id, revoked) VALUES ($1, $2, true)
 ON CONFLICT (api_key_id) DO UPDATE SET revoked = true"""
 _PLACE = """INSERT INTO access_places (place_id, organization_id, roles, ibge_city, lat, lon, tz, accepts, version)
@@ -150,7 +161,7 @@ def project_access(tx: Transaction, event: Event, version: int) -> None:
         case ApiKeyIssued():
             tx.write(
                 _KEY_ISSUED, event.api_key_id, event.key_sha256, event.organization_id, event.env, event.scopes,
-                event.cnpjs, event.rate_per_minute, event.expires_at,
+                event.cnpjs, event.rate_per_minute, event.expires_at, version,
             )  # fmt: skip
         case ApiKeyRevoked():
             tx.write(_KEY_REVOKED, event.api_key_id, event.organization_id)

@@ -16,11 +16,12 @@ from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from pydantic import BaseModel
 from starlette.types import ASGIApp
 
-from chassis import deadletters, idempotency, problems
-from chassis.access import ACCESS_EVENTS, Directory, project_access
+from chassis import deadletters, generations, idempotency, problems
+from chassis.access import ACCESS_EVENTS, ACCESS_TABLES, Directory, project_access
 from chassis.auth import Authenticator
 from chassis.broker import Publisher, Subscriber, declare_topology, queue_depths
 from chassis.consumer import Consumer, ConsumerRunner
+from chassis.control import Control
 from chassis.database import TRANSIENT_ERRORS, UNAVAILABLE_ERRORS, Database, Transaction
 from chassis.dead_letter_routes import dead_letter_routes
 from chassis.edge import Edge
@@ -29,15 +30,19 @@ from chassis.health import Check, health_router
 from chassis.idempotency import IdempotencyKeys, IdempotencyKeyTaken, secret_bytes
 from chassis.inbox import keep_partitions
 from chassis.ingester import Ingester
+from chassis.job_routes import job_routes
 from chassis.kernel import DomainError, new_id
 from chassis.message_store import SqlMessageStore
 from chassis.migrate import head_of, migrate, version_table
 from chassis.operations import operations_router
 from chassis.outbox import OutboxTables, Relay
 from chassis.pagination import Cursors
+from chassis.projection_routes import projection_routes
+from chassis.projections import Projections, Rebuilder, be_born, queues_of
 from chassis.ratelimit import Quotas
 from chassis.redrive import Redriver
 from chassis.refold import refold
+from chassis.replay import Replayer
 from chassis.repository import Repository
 from chassis.roles import Role, http_role, supervise
 from chassis.settings import ServiceSettings
@@ -57,14 +62,19 @@ class Service:
     routers: Sequence[APIRouter] = ()
     internal_routers: Sequence[APIRouter] = ()
     consumers: Sequence[Consumer] = ()
+    streams: Mapping[str, Repository[Any]] = field(default_factory=dict)  # an aggregate's public name → its events
     timers: Mapping[str, TimerHandler] = field(default_factory=dict)
     background: Mapping[str, Callable[[Runtime], Awaitable[None]]] = field(default_factory=dict)
     constraints: Mapping[str, type[DomainError]] = field(default_factory=dict)
-    repositories: Sequence[Repository[Any]] = ()
     on_start: Callable[[Runtime], Awaitable[None]] | None = None
     access_ttl_s: float = ACCESS_TTL_S
     replicates_access: bool = True
     unlimited_paths: Sequence[str] = ()
+
+    @property
+    def repositories(self) -> list[Repository[Any]]:
+        """Where the service's own events are."""
+        return [*self.streams.values()]
 
 
 class Runtime:
@@ -88,6 +98,7 @@ class Runtime:
         self.idempotency_keys = IdempotencyKeys(secret)
         self.secret = secret
         self.consumers = [*service.consumers, *([_access_consumer()] if service.replicates_access else [])]
+        self.healths = {consumer.name: consumer.health for consumer in self.consumers}
 
     @property
     def bindings(self) -> dict[str, list[tuple[str, str]]]:
@@ -99,7 +110,7 @@ def _access_consumer() -> Consumer:
     async def replicate(tx: Transaction, received: Received) -> None:
         project_access(tx, received.event, received.envelope.aggregateversion)
 
-    return Consumer("access", dict.fromkeys(ACCESS_EVENTS, replicate), sla_s=1.0)
+    return Consumer("access", dict.fromkeys(ACCESS_EVENTS, replicate), sla_s=1.0, projection=ACCESS_TABLES)
 
 
 class Problem(BaseModel):
@@ -137,7 +148,8 @@ def create_app(runtime: Runtime) -> FastAPI:
     )
     app.state.runtime = runtime
     problems.install(app)
-    for router in (*service.routers, operations_router(runtime), dead_letter_routes(runtime)):
+    operating = (operations_router, dead_letter_routes, projection_routes, job_routes)
+    for router in (*service.routers, *(make(runtime) for make in operating)):
         app.include_router(router)
     _describe_problems(app)
     return app
@@ -236,22 +248,30 @@ async def open_database(runtime: Runtime) -> None:
 
 
 def worker_roles(runtime: Runtime) -> tuple[list[Role], Subscriber]:
-    """Relay, timers, gaps, redrive, consumers and the service's own loops."""
-    service, database = runtime.service, runtime.database
+    """Relay, timers, gaps, redrive, replay, consumers, projections and the service's own loops."""
+    service, database, publisher = runtime.service, runtime.database, runtime.publisher
+    broker_url, consumers = runtime.settings.broker_url.get_secret_value(), runtime.consumers
     store = SqlMessageStore(database)
-    runners = [ConsumerRunner(service.name, consumer, store, runtime.publisher) for consumer in runtime.consumers]
-    subscriptions = [*(runner.subscription for runner in runners), Ingester(service.name, store).subscription]
-    subscriber = Subscriber(
-        runtime.settings.broker_url.get_secret_value(), name=service.name, subscriptions=subscriptions
-    )
+    runners = [ConsumerRunner(service.name, one, store, publisher) for one in consumers if not one.projection]
+    control = Control(service.name, service.streams, store, database, publisher)
+    subscriptions = [
+        *(runner.subscription for runner in runners),
+        Ingester(service.name, store).subscription,
+        control.subscription,
+    ]
+    subscriber = Subscriber(broker_url, name=service.name, subscriptions=subscriptions)
+    projections = Projections(service.name, consumers, database, publisher, subscriber, runtime.healths)
     roles = [
-        Role("relay", Relay(OutboxTables(database), runtime.publisher, owner=new_id()).run),
+        Role("relay", Relay(OutboxTables(database), publisher, owner=new_id()).run),
         Role("timers", Timers(database, dict(service.timers)).run),
-        Role("gaps", Gaps(runners, runtime.publisher).run),
-        Role("redrive", Redriver(database, consumers=[c.name for c in runtime.consumers]).run),
+        Role("gaps", Gaps(runners, publisher).run),
+        Role("redrive", Redriver(database, consumers=[consumer.name for consumer in consumers]).run),
+        Role("replay", Replayer(service.name, service.streams, database, publisher).run),
+        Role("rebuild", Rebuilder(service.name, consumers, database, publisher, broker_url).run),
         Role("housekeeping", lambda: _housekeep(runtime)),
         *(Role(name, lambda run=run: run(runtime)) for name, run in service.background.items()),  # type: ignore[misc]
         Role("consumers", subscriber.run),
+        Role("projections", projections.run),
     ]
     return roles, subscriber
 
@@ -277,13 +297,16 @@ async def serve(service: Service, role: str) -> int:
 
 async def prepare(service: Service) -> None:
     """`migrate`: the schema, then the broker's topology."""
-    runtime = Runtime(service)
+    runtime, now = Runtime(service), datetime.now(UTC)
     await migrate(service.settings.database_url.get_secret_value(), service.name)
     await open_database(runtime)
     async with runtime.database.transaction() as tx:
-        await keep_partitions(tx, datetime.now(UTC).date())
+        await keep_partitions(tx, now.date())
+        await be_born(tx, service.name, runtime.consumers, now=now)
+    queues = queues_of(runtime.consumers, await generations.all_of(runtime.database.reading()))
     await runtime.database.close()
-    await declare_topology(service.settings.broker_url.get_secret_value(), service.name, runtime.bindings)
+    bindings, single = {each.name: each.bindings for each in queues}, [each.name for each in queues if each.single]
+    await declare_topology(service.settings.broker_url.get_secret_value(), service.name, bindings, single=single)
 
 
 async def restore(service: Service) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import aio_pika
 import aiormq
-from aio_pika.abc import AbstractConnection
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractQueue
 
 from chassis.confirms import Answer, BrokerUnavailable, ConfirmChannel, Outgoing, PublishRefused
 from chassis.telemetry import log
@@ -22,6 +23,7 @@ HEARTBEAT_S = 10
 WATCHDOG_S = 5
 BROKER_START_S_MAX = 60  # the longest a set-up waits for a broker that is starting
 PUBLISH_CHANNELS = 4
+BRIEF_S_MAX = 15  # for a queue that is declared or deleted while the service runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class Publisher:
     def __init__(self, url: str, *, name: str) -> None:
         self._url = url
         self._name = name
+        self._connection: AbstractConnection | None = None
         self._channels: list[ConfirmChannel] = []
         self.ready = asyncio.Event()
 
@@ -92,12 +95,29 @@ class Publisher:
         lost = asyncio.Event()
         for channel in channels:
             channel.close_callbacks.add(lambda *_: lost.set())
+        self._connection = connection
         self.ready.set()
         try:
             await lost.wait()
         finally:
             self.ready.clear()
-            self._channels = []
+            self._channels, self._connection = [], None
+
+    async def look(self, queue: str) -> QueueState | None:
+        """What is in a queue and who takes it out, None when there is no such queue; raises `BrokerUnavailable`."""
+        if self._connection is None:
+            raise BrokerUnavailable
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                channel = await self._connection.channel(publisher_confirms=False)
+                try:
+                    found = await channel.declare_queue(queue, passive=True)
+                except aio_pika.exceptions.ChannelNotFoundEntity:
+                    return None
+                await channel.close()
+        except (OSError, TimeoutError, aiormq.exceptions.AMQPError, aio_pika.exceptions.AMQPException) as error:
+            raise BrokerUnavailable(repr(error)) from error
+        return QueueState(found.declaration_result.message_count or 0, found.declaration_result.consumer_count or 0)
 
     async def publish(self, message: Outgoing) -> None:
         """Return when the broker has it safe; raises `PublishRefused` or `BrokerUnavailable`."""
@@ -125,6 +145,13 @@ class Publisher:
         return answers
 
 
+class QueueState(NamedTuple):
+    """Messages ready in a queue, and how many consume it."""
+
+    ready: int
+    consumers: int
+
+
 @dataclass(frozen=True)
 class Subscription:
     """One queue consumed on a channel of its own; `handle` gets batches and returns when they may be acknowledged."""
@@ -141,28 +168,58 @@ class Subscriber:
     def __init__(self, url: str, *, name: str, subscriptions: list[Subscription]) -> None:
         self._url = url
         self._name = name
-        self._subscriptions = subscriptions
+        self._subscriptions = {subscription.queue: subscription for subscription in subscriptions}
         self._active: set[str] = set()
+        self._tasks: dict[str, asyncio.Future[None]] = {}
+        self._changed = asyncio.Event()
 
     @property
     def missing(self) -> list[str]:
         """Queues that should be consumed and are not."""
-        return [s.queue for s in self._subscriptions if s.queue not in self._active]
+        return [queue for queue in self._subscriptions if queue not in self._active]
+
+    @property
+    def active(self) -> frozenset[str]:
+        """Queues that are consumed now."""
+        return frozenset(self._active)
+
+    def add(self, subscription: Subscription) -> None:
+        """Consume one more queue from now on."""
+        self._subscriptions[subscription.queue] = subscription
+        self._changed.set()
+
+    async def remove(self, queue: str) -> None:
+        """Return when it is consumed no more; what was not acknowledged goes back to it."""
+        self._subscriptions.pop(queue, None)
+        task = self._tasks.pop(queue, None)
+        if task is not None:
+            await _cancelled([task])
 
     async def run(self) -> None:
         """Consume until cancelled."""
         await keep_connected(self._url, f"{self._name}.consume", self._session)
 
     async def _session(self, connection: AbstractConnection) -> None:
-        tasks = [asyncio.ensure_future(self._consume(connection, s)) for s in self._subscriptions]
+        self._tasks = {}
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-            for task in done:
-                task.result()
+            while True:
+                self._changed.clear()
+                for queue in self._subscriptions.keys() - self._tasks.keys():
+                    self._tasks[queue] = asyncio.ensure_future(self._consume(connection, self._subscriptions[queue]))
+                await self._something_happened()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _cancelled([*self._tasks.values()])
+
+    async def _something_happened(self) -> None:
+        """A subscription came, or one ended, which raises its error."""
+        changed: asyncio.Future[Any] = asyncio.ensure_future(self._changed.wait())
+        try:
+            await asyncio.wait([changed, *self._tasks.values()], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            changed.cancel()
+        for task in [*self._tasks.values()]:
+            if task.done():
+                task.result()
 
     async def _consume(self, connection: AbstractConnection, subscription: Subscription) -> None:
         channel = await connection.channel(publisher_confirms=False)
@@ -177,7 +234,7 @@ class Subscriber:
         # Beneath aio-pika, which makes a second task and an object of twenty fields of every message.
         tag = (await underlay.basic_consume(subscription.queue, take)).consumer_tag
         self._active.add(subscription.queue)
-        handling = asyncio.ensure_future(_handle_for_ever(underlay, arrived, subscription))
+        handling = asyncio.ensure_future(handle_for_ever(underlay, arrived, subscription))
         try:
             while not handling.done():
                 await asyncio.wait({handling}, timeout=WATCHDOG_S)
@@ -186,14 +243,26 @@ class Subscriber:
                     raise aiormq.exceptions.ChannelClosed(0, "the consumer is gone")
             handling.result()
         finally:
+            await _cancelled([handling])
             self._active.discard(subscription.queue)
-            handling.cancel()
-            await asyncio.gather(handling, return_exceptions=True)
+            with contextlib.suppress(Exception):  # the connection may be gone already
+                await channel.close()
 
 
-async def _handle_for_ever(
-    channel: aiormq.abc.AbstractChannel, arrived: asyncio.Queue[Incoming], subscription: Subscription
-) -> None:
+async def _cancelled(tasks: Sequence[asyncio.Future[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Acknowledging(Protocol):
+    """What handling needs of a channel."""
+
+    def basic_ack(self, delivery_tag: int, multiple: bool = False) -> Awaitable[None]: ...
+
+
+async def handle_for_ever(channel: Acknowledging, arrived: asyncio.Queue[Incoming], subscription: Subscription) -> None:
+    """Batches of what arrived, each acknowledged once it is handled."""
     while True:
         batch = [await arrived.get()]
         while len(batch) < subscription.batch_max and not arrived.empty():
@@ -221,18 +290,28 @@ _QUORUM: dict[str, Any] = {
 }
 
 
-async def declare_topology(url: str, service: str, bindings: Mapping[str, list[tuple[str, str]]]) -> None:
-    """Declare a service's exchange, queues, retry ladder and dead-letter queue; `bindings` is consumer → (producer, key)."""
+@dataclass(frozen=True)
+class Bound:
+    """A consumer's queue: what it binds to, as (producer, routing key), and whether only one at a time consumes it."""
+
+    name: str
+    bindings: Sequence[tuple[str, str]]
+    single: bool = False
+
+
+async def declare_topology(
+    url: str, service: str, bindings: Mapping[str, Sequence[tuple[str, str]]], *, single: Collection[str] = ()
+) -> None:
+    """Declare a service's exchange, queues, retry ladder, control and dead-letter queue; `bindings` is consumer → (producer, key).
+
+    A queue of one of the consumers in `single` is consumed by one process at a time.
+    """
     async with await _connect_patiently(url) as connection:
         channel = await connection.channel()
-        exchanges = {
-            producer: await channel.declare_exchange(
-                topology.exchange(producer), aio_pika.ExchangeType.TOPIC, durable=True
-            )
-            for producer in {service, *(producer for keys in bindings.values() for producer, _ in keys)}
-        }
-        dead = topology.dead_letter_queue(service)
-        await channel.declare_queue(dead, durable=True, arguments={"x-queue-type": "quorum"})
+        await _exchange(channel, service)
+        await channel.declare_queue(
+            topology.dead_letter_queue(service), durable=True, arguments={"x-queue-type": "quorum"}
+        )
         for delay_s in topology.RETRY_DELAYS_S:
             name = topology.retry_queue(service, delay_s)
             exchange = await channel.declare_exchange(name, aio_pika.ExchangeType.FANOUT, durable=True)
@@ -240,11 +319,59 @@ async def declare_topology(url: str, service: str, bindings: Mapping[str, list[t
                 name, durable=True, arguments={**_QUORUM, "x-message-ttl": delay_s * 1000}
             )
             await queue.bind(exchange)
-        for consumer, keys in bindings.items():
-            arguments = {**_QUORUM, "x-dead-letter-routing-key": dead, "x-delivery-limit": topology.DELIVERY_LIMIT}
-            queue = await channel.declare_queue(topology.queue(service, consumer), durable=True, arguments=arguments)
-            for producer, routing_key in keys:
-                await queue.bind(exchanges[producer], routing_key)
+        await _consumed(channel, service, topology.control_queue(service))
+        for name, keys in bindings.items():
+            await _bound(channel, service, Bound(name, keys, single=name in single))
+
+
+async def _exchange(channel: AbstractChannel, service: str) -> AbstractExchange:
+    return await channel.declare_exchange(topology.exchange(service), aio_pika.ExchangeType.TOPIC, durable=True)
+
+
+async def _consumed(channel: AbstractChannel, service: str, name: str, *, single: bool = False) -> AbstractQueue:
+    arguments = {
+        **_QUORUM,
+        "x-dead-letter-routing-key": topology.dead_letter_queue(service),
+        "x-delivery-limit": topology.DELIVERY_LIMIT,
+        **({"x-single-active-consumer": True} if single else {}),
+    }
+    return await channel.declare_queue(name, durable=True, arguments=arguments)
+
+
+async def _bound(channel: AbstractChannel, service: str, consumer: Bound) -> None:
+    queue = await _consumed(channel, service, topology.queue(service, consumer.name), single=consumer.single)
+    exchanges = {producer: await _exchange(channel, producer) for producer in {one for one, _ in consumer.bindings}}
+    for producer, routing_key in consumer.bindings:
+        await queue.bind(exchanges[producer], routing_key)
+
+
+async def declare_queue(url: str, service: str, consumer: Bound) -> None:
+    """Declare and bind one more consumer's queue; raises `BrokerUnavailable`."""
+    async with _briefly(url) as channel:
+        await _bound(channel, service, consumer)
+
+
+async def unbind_queue(url: str, service: str, consumer: Bound) -> None:
+    """Nothing new comes to a consumer's queue from these bindings; raises `BrokerUnavailable`."""
+    async with _briefly(url) as channel:
+        queue = await channel.declare_queue(topology.queue(service, consumer.name), passive=True)
+        for producer, routing_key in consumer.bindings:
+            await queue.unbind(topology.exchange(producer), routing_key)
+
+
+async def delete_queue(url: str, name: str) -> None:
+    """Delete a queue and what is in it; none is no error; raises `BrokerUnavailable`."""
+    async with _briefly(url) as channel:
+        await channel.queue_delete(name)
+
+
+@contextlib.asynccontextmanager
+async def _briefly(url: str) -> AsyncIterator[AbstractChannel]:
+    try:
+        async with asyncio.timeout(BRIEF_S_MAX), await aio_pika.connect(url, timeout=CONNECT_TIMEOUT_S) as connection:
+            yield await connection.channel()
+    except (OSError, TimeoutError, aiormq.exceptions.AMQPError, aio_pika.exceptions.AMQPException) as error:
+        raise BrokerUnavailable(repr(error)) from error
 
 
 async def _connect_patiently(url: str) -> AbstractConnection:
@@ -270,14 +397,19 @@ async def queue_depths(url: str, queues: list[str]) -> dict[str, int]:
 
 
 __all__ = [
+    "Bound",
     "BrokerUnavailable",
     "Incoming",
     "Outgoing",
     "PublishRefused",
     "Publisher",
+    "QueueState",
     "Subscriber",
     "Subscription",
+    "declare_queue",
     "declare_topology",
+    "delete_queue",
     "keep_connected",
     "queue_depths",
+    "unbind_queue",
 ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -12,6 +13,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 from uuid import UUID
 
+from contracts.commands import REPLAY_HEADER
 from contracts.envelope import Envelope, Event, producer_of
 from contracts.registry import Received, Undecodable, envelope_of, typed
 from opentelemetry.trace import SpanKind
@@ -35,13 +37,17 @@ from contracts import topology
 
 CONFLICT_TRIES = 3
 UNAVAILABLE_PAUSE_S_MAX = 5.0
-ALONE_AFTER = 2  # a message that came back this often may be what kills the process: it is handled alone
+# How many are handled together of what came back that often: among them may be what kills the process, which is found in
+# ever smaller company. Most of them only happened to be there, and would wait long if each were tried alone at once.
+COMPANY_MAX = {2: 25, 3: 5}
+ALONE_AFTER = 4
 CRASHES_MAX = 3  # alone and still deadly this often: a dead letter, long before the broker gives up its neighbours too
 ATTEMPT_HEADER = "x-attempt"
 RETURNS_HEADER = "x-delivery-count"  # the broker's, on what it delivers again
 
 T = TypeVar("T")
 Handler = Callable[[Transaction, Received], Awaitable[None]]
+Fence = Callable[[Transaction], Awaitable[bool]]  # False: messages have no effect here any more
 
 
 class Order(StrEnum):
@@ -72,11 +78,13 @@ class Consumer:
     """One queue of a service: which events it takes, and what each means. `sla_s` is the lag it is meant to keep.
 
     A gated consumer hears every event of the aggregates it handles; those without a handler only move it on.
+    A projection names the tables that its handlers write; they write nothing else, so it can be built again.
     """
 
     name: str
     handlers: Mapping[type[Event], Handler]
     order: Order = Order.ANY
+    projection: Sequence[str] = ()
     sla_s: float = 5.0
     health: Health = field(default_factory=Health)
 
@@ -136,6 +144,22 @@ def in_order(
     return due, early
 
 
+def companies(messages: Sequence[Decoded]) -> Iterator[Sequence[Decoded]]:
+    """Those to be handled together, in the order they came: all at once, or few when they came back."""
+    company: list[Decoded] = []
+    smallest = sys.maxsize
+    for message in messages:
+        returns = _returns(message.incoming)
+        limit = 1 if returns >= ALONE_AFTER else COMPANY_MAX.get(returns, sys.maxsize)
+        if company and len(company) >= min(smallest, limit):
+            yield company
+            company, smallest = [], sys.maxsize
+        company.append(message)
+        smallest = min(smallest, limit)
+    if company:
+        yield company
+
+
 class Patience:
     """Waits in place while the own database is away: nothing is retried elsewhere, nothing is lost meanwhile."""
 
@@ -170,12 +194,16 @@ class Patience:
 class ConsumerRunner:
     """Runs one consumer: batches in one transaction each; a failing batch again, message by message."""
 
-    def __init__(self, service: str, consumer: Consumer, store: MessageStore, publisher: Sender) -> None:
+    def __init__(
+        self, service: str, consumer: Consumer, store: MessageStore, publisher: Sender, *, fence: Fence | None = None
+    ) -> None:
         self.consumer = consumer
         self.store = store
         self.queue = topology.queue(service, consumer.name)
+        self.over = False
         self._service = service
         self._publisher = publisher
+        self._fence = fence
         self._name = consumer.name
         self._patience = Patience(store, consumer.name)
         self._handlers = {event.type_name(): handler for event, handler in consumer.handlers.items()}
@@ -192,9 +220,12 @@ class ConsumerRunner:
         started, health = time.monotonic(), self.consumer.health
         health.active = len(batch)
         decoded = [message for message in [await self._decode(incoming) for incoming in batch] if message is not None]
-        if decoded and not await self._apply(decoded):
-            for message in decoded:
-                await self._alone(message) if _returns(message.incoming) >= ALONE_AFTER else await self._one(message)
+        for company in companies(decoded):
+            if _returns(company[0].incoming) >= ALONE_AFTER:
+                await self._alone(company[0])
+            elif not await self._apply(company):
+                for message in company:
+                    await self._one(message)
         while self._waiting:
             await self.drain(self._waiting.pop())
         health.active = 0
@@ -203,16 +234,21 @@ class ConsumerRunner:
 
     async def drain(self, stream_id: UUID) -> None:
         """Handle what is parked behind this aggregate's position, as far as its turn has come."""
-        while True:
+        while not self.over:
             parked = await self._patience.surely(lambda: self.store.next_parked(self._name, stream_id))
             if parked is None:
                 return None
-            message = await self._decode(Incoming(0, parked.message_id, "", parked.body, {}))
-            if message is None or not await self._one(message):  # it is in the ladder now, or a dead letter
+            message = await self._decode(Incoming(0, parked.message_id, "", parked.body, {RETURNS_HEADER: 1}))
+            attempt = self._alone if parked.suspect else self._one
+            if message is None or not await attempt(message):  # it is in the ladder now, or a dead letter
                 unpark = partial(self.store.unpark, self._name, stream_id, parked.version)
                 return await self._patience.surely(unpark)
+        return None
 
     async def _decode(self, incoming: Incoming) -> Decoded | None:
+        if REPLAY_HEADER in incoming.headers and not self.consumer.projection:
+            log.error("replay.refused", consumer=self._name, message_id=incoming.message_id)  # effects are not repeated
+            return None
         envelope: Envelope | None = None
         try:
             envelope = envelope_of(incoming.body)
@@ -227,8 +263,6 @@ class ConsumerRunner:
         return Decoded(incoming, envelope, None)
 
     async def _apply(self, messages: Sequence[Decoded]) -> bool:
-        if any(_returns(message.incoming) >= ALONE_AFTER for message in messages):
-            return False
         try:
             await self._transact(messages)
         except Exception as error:  # every kind of failure leads to the same: one by one, where it is told apart
@@ -240,12 +274,13 @@ class ConsumerRunner:
     async def _transact(self, messages: Sequence[Decoded]) -> None:
         handled: list[tuple[Decoded, Context]] = []
         async with self.store.transaction() as tx:
-            due, early = await self._sort_out(tx, messages)
+            self.over = self._fence is not None and not await self._fence(tx)
+            due, early = ([], []) if self.over else await self._sort_out(tx, messages)
             for message in due:
                 if message.received is not None:
                     handled.append((message, await self._run(tx, message, message.received)))
             self._keep_early(tx, early)
-            self.store.tried(tx, self._name, [m.incoming.message_id for m in messages if attempt_of(m.incoming) > 1])
+            self.store.tried(tx, self._name, [m.incoming.message_id for m in messages if _tried_before(m.incoming)])
             reached("consumer.handled")
         reached("consumer.parked" if early else "consumer.committed")
         self._count(
@@ -301,16 +336,17 @@ class ConsumerRunner:
         for outcome, count in (("handled", len(handled)), ("duplicate", had), ("parked", parked), ("passed", passed)):
             EVENTS_HANDLED.labels(name, outcome).inc(count)
 
-    async def _alone(self, message: Decoded) -> None:
-        """What may kill the process: each try is on record before it is made."""
+    async def _alone(self, message: Decoded) -> bool:
+        """As `_one`, of what may kill the process: each try is on record before it is made."""
         message_id = message.incoming.message_id
         tries = await self._patience.surely(lambda: self.store.suspect(self._name, message_id))
         if tries > CRASHES_MAX:
             error = RuntimeError(f"the process did not survive it {CRASHES_MAX} times")
-            await self._give_up(message.incoming, error, reason="crashed", stream=message.stream)
+            done = await self._give_up(message.incoming, error, reason="crashed", stream=message.stream)
         else:
-            await self._one(message)
+            done = await self._one(message)
         await self._patience.surely(lambda: self.store.cleared(self._name, message_id))
+        return done
 
     async def _one(self, message: Decoded) -> bool:
         """True when the message needs nothing more here, False when it is in the ladder or a dead letter."""
@@ -348,6 +384,7 @@ class ConsumerRunner:
         await self._patience.surely(
             lambda: self.store.retrying(self._name, incoming.message_id, message.stream, delay_s=delay_s)
         )
+        reached("consumer.retry_noted")
         copy = Outgoing(
             exchange=topology.retry_queue(self._service, delay_s),
             routing_key=self.queue,
@@ -393,6 +430,11 @@ def _taken(fresh: set[UUID], message_id: UUID) -> bool:
 def _returns(incoming: Incoming) -> int:
     value = incoming.headers.get(RETURNS_HEADER, 0)
     return value if isinstance(value, int) else 0
+
+
+def _tried_before(incoming: Incoming) -> bool:
+    """It may be on record as waiting in the ladder, even when its process died before it was sent there."""
+    return attempt_of(incoming) > 1 or _returns(incoming) > 0
 
 
 def attempt_of(incoming: Incoming) -> int:

@@ -11,6 +11,7 @@ NAMES = frozenset(
         "outbox.confirmed",  # the broker has them, none is deleted
         "consumer.handled",  # the handlers ran, nothing is committed
         "consumer.committed",  # the effect is committed, nothing is acknowledged
+        "consumer.retry_noted",  # it is noted that the message waits in the ladder, where it is not yet
         "consumer.retry_published",  # the copy is in the retry ladder, the original is not acknowledged
         "consumer.parked",  # a message that came too early is parked, not acknowledged
         "deadletter.kept",  # the dead letter is committed, the message is not acknowledged

@@ -27,6 +27,7 @@ ACQUIRE_TIMEOUT_S = 5  # longer than this for a connection means overload: answe
 STATEMENTS_CACHED = 500  # each use case has one combined statement; a service has well under a hundred shapes
 
 Row: TypeAlias = asyncpg.Record
+_SESSION = {"application_name": "vouajudar", "jit": "off", "timezone": "UTC"}
 _DIALECT = asyncpg_dialect.dialect()  # type: ignore[no-untyped-call]
 
 TRANSIENT_ERRORS: tuple[type[Exception], ...] = (
@@ -206,13 +207,21 @@ class Transaction:
         return error if kind is None else kind()
 
 
+def under_locks(tx: Transaction) -> None:
+    """An act that changes and counts in one statement needs a real transaction: the command runs again in one."""
+    if not tx.locking:
+        raise ConcurrentUpdate
+
+
 class Database:
     """The pool of one service's database and the only way to commit."""
 
     def __init__(
-        self, url: str, *, pool_max: int = 12, constraints: Mapping[str, type[DomainError]] | None = None
-    ) -> None:
+        self, url: str, *, pool_max: int = 12, constraints: Mapping[str, type[DomainError]] | None = None,
+        search_path: str = "public",
+    ) -> None:  # fmt: skip
         self._url = url
+        self._search_path = search_path
         self._pool_max = pool_max
         self._constraints: dict[str, type[DomainError]] = {"events_pkey": ConcurrentUpdate, **(constraints or {})}
         self._pool: asyncpg.Pool[Row] | None = None
@@ -222,6 +231,10 @@ class Database:
     def url(self) -> str:
         """The address, secrets included: never log it."""
         return self._url
+
+    def beside(self, search_path: str, *, pool_max: int) -> Database:
+        """The same database through other connections, on which names are looked up in these schemas first; not open yet."""
+        return Database(self._url, pool_max=pool_max, constraints=self._constraints, search_path=search_path)
 
     @property
     def pool(self) -> asyncpg.Pool[Row]:
@@ -240,7 +253,7 @@ class Database:
             statement_cache_size=STATEMENTS_CACHED,
             init=_register_codecs,
             reset=_keep,
-            server_settings={"application_name": "vouajudar", "jit": "off", "timezone": "UTC"},
+            server_settings={**_SESSION, "search_path": self._search_path},
         )
 
     async def close(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from uuid import UUID
 
@@ -10,11 +9,13 @@ from contracts.topology import queue
 from fastapi import APIRouter, Query, Response
 from pydantic import Field, StringConstraints
 
-from chassis import deadletters, redrive
+from chassis import deadletters, generations, redrive
 from chassis.access import Principal
-from chassis.database import Row
+from chassis.database import Row, Transaction
 from chassis.deadletters import Chosen, Confirmed
+from chassis.job_routes import JobOut
 from chassis.pagination import Page, PageAsked
+from chassis.projections import queues_of
 from chassis.routing import Admin, Now, Tx, api_router
 from chassis.wire import Body, Integer, Reason, UtcMoment, View
 
@@ -73,17 +74,6 @@ class Discarded(View):
     count: int
 
 
-class JobOut(View):
-    """A job's progress; `done` counts what was given back to its queue."""
-
-    id: UUID
-    kind: str
-    status: Literal["running", "done", "cancelled", "failed"]
-    done: int
-    total: int
-    error: str | None
-
-
 class DeadLetterSummary(View):
     """A message that had no effect; `actor` and `note` are who acted on it last, and why."""
 
@@ -135,8 +125,7 @@ def dead_letter_routes(runtime: Runtime) -> APIRouter:
     """Every route here is for admins, and every act leaves a row in `operator_acts`."""
     router = api_router("operations")
     _add_views(router, runtime.service.name)
-    _add_acts(router, runtime.service.name, [queue(runtime.service.name, c.name) for c in runtime.consumers])
-    _add_jobs(router, runtime.service.name)
+    _add_acts(router, runtime)
     return router
 
 
@@ -182,19 +171,23 @@ def _add_views(router: APIRouter, name: str) -> None:
         return DeadLetter.of(await deadletters.one(tx, dead_letter_id))
 
 
-def _add_acts(router: APIRouter, name: str, queues: Sequence[str]) -> None:
+def _add_acts(router: APIRouter, runtime: Runtime) -> None:
+    name = runtime.service.name
     base = f"/v1/ops/{name}/dead-letters"
+
+    async def queues(tx: Transaction) -> list[str]:
+        return [queue(name, each.name) for each in queues_of(runtime.consumers, await generations.all_of(tx))]
 
     @router.post(f"{base}/plan", operation_id=f"ops_{name}_plan_dead_letters")
     async def plan_dead_letters(admin: Admin, tx: Tx, body: DeadLetterFilter) -> PlanOut:
         """How many a redrive or discard with this filter would be about; changes nothing."""
-        row = await deadletters.plan(tx, body.chosen(), queues=queues)
+        row = await deadletters.plan(tx, body.chosen(), queues=await queues(tx))
         return PlanOut(filter=body, count=row["count"], not_redrivable=row["not_redrivable"])
 
     @router.post(f"{base}/redrive", operation_id=f"ops_{name}_redrive_dead_letters", status_code=202)
     async def redrive_dead_letters(admin: Admin, tx: Tx, now: Now, body: RedriveIn, response: Response) -> JobOut:
         """Give the planned messages back to the queues they came from, as a job."""
-        row = await redrive.start(tx, body.by(admin), rate_per_s=body.rate_per_s, queues=queues, now=now)
+        row = await redrive.start(tx, body.by(admin), rate_per_s=body.rate_per_s, queues=await queues(tx), now=now)
         response.headers["Location"] = f"/v1/ops/{name}/jobs/{row['id']}"
         return JobOut.model_validate(dict(row))
 
@@ -202,17 +195,3 @@ def _add_acts(router: APIRouter, name: str, queues: Sequence[str]) -> None:
     async def discard_dead_letters(admin: Admin, tx: Tx, now: Now, body: DiscardIn) -> Discarded:
         """Close the planned messages without an effect; they stay readable."""
         return Discarded(count=await deadletters.discard(tx, body.by(admin), now=now))
-
-
-def _add_jobs(router: APIRouter, name: str) -> None:
-    base = f"/v1/ops/{name}/jobs/{{job_id}}"
-
-    @router.get(base, operation_id=f"ops_{name}_get_job")
-    async def get_job(admin: Admin, tx: Tx, job_id: UUID) -> JobOut:
-        """How far it is."""
-        return JobOut.model_validate(dict(await redrive.job(tx, job_id)))
-
-    @router.post(f"{base}/cancel", operation_id=f"ops_{name}_cancel_job")
-    async def cancel_job(admin: Admin, tx: Tx, now: Now, job_id: UUID) -> JobOut:
-        """Stop what is not sent yet; those messages are open dead letters again."""
-        return JobOut.model_validate(dict(await redrive.cancel(tx, job_id, actor_id=admin.id, now=now)))

@@ -15,8 +15,8 @@ import msgspec
 
 from chassis import audit
 from chassis.broker import Incoming
-from chassis.database import Row, Transaction
-from chassis.kernel import ConcurrentUpdate, Conflict, NotFound, new_id
+from chassis.database import Row, Transaction, under_locks
+from chassis.kernel import Conflict, NotFound, new_id
 from chassis.telemetry import DEAD_LETTERS, log
 
 STACK_CHARS_MAX = 16_000
@@ -190,12 +190,6 @@ async def discard(tx: Transaction, act: Confirmed, *, now: datetime) -> int:
         reason=act.reason,
     )  # fmt: skip
     return count
-
-
-def under_locks(tx: Transaction) -> None:
-    """An act that changes and counts in one statement needs a real transaction: the command runs again in one."""
-    if not tx.locking:
-        raise ConcurrentUpdate
 
 
 def expect(expected: int, count: int) -> None:

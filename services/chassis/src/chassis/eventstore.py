@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
@@ -11,10 +14,11 @@ import msgspec
 
 from chassis.database import Row, Transaction
 from chassis.kernel import stored_type
-from chassis.telemetry import current_context
+from chassis.telemetry import Context, continue_context, current_context
 
 STREAM_EVENTS_MAX = 100_000  # a stream longer than this is a modelling mistake; reading it whole would hurt
 PAGE_EVENTS_MAX = 5_000  # one page of the whole store
+COUNTED_EVENTS_MAX = 1_000_000  # more than these are estimated: a count is a scan
 
 _APPEND = """INSERT INTO events (stream_id, version, event_id, type, data, meta, occurred_at)
 SELECT $1, v, e, t, d::jsonb, $6::text::jsonb, $7 FROM unnest($2::int[], $3::uuid[], $4::text[], $5::text[]) AS x(v, e, t, d)"""
@@ -51,15 +55,52 @@ def append(
     )
 
 
+def context_of(meta: Mapping[str, Any]) -> Context:
+    """The context in which an event was appended, as far as its envelope tells it."""
+    return replace(
+        continue_context(
+            meta.get("traceparent"), correlation_id=meta["correlation_id"], causation_id=meta.get("causation_id")
+        ),
+        actor_id=meta.get("actor_id"),
+    )
+
+
+def saves(rows: Iterable[Row]) -> list[list[Row]]:
+    """Events in the order of their streams, those that one command appended to a stream together."""
+    return [list(together) for _, together in groupby(rows, key=itemgetter("stream_id", "tx", "occurred_at", "meta"))]
+
+
 async def load(tx: Transaction, stream_id: UUID, *, until: datetime | None = None) -> list[Row]:
-    """A stream's events, oldest first: version, event_id, type, data, meta, occurred_at."""
+    """A stream's events, oldest first: stream_id, version, event_id, type, data, meta, tx, occurred_at."""
     return await tx.fetch(
-        "SELECT version, event_id, type, data, meta, occurred_at FROM events WHERE stream_id = $1"
+        "SELECT stream_id, version, event_id, type, data, meta, tx::text AS tx, occurred_at FROM events WHERE stream_id = $1"
         " AND ($2::timestamptz IS NULL OR occurred_at <= $2) ORDER BY version LIMIT $3",
         stream_id,
         until,
         STREAM_EVENTS_MAX,
     )
+
+
+async def read_streams(tx: Transaction, *, after: tuple[UUID, int], limit: int = PAGE_EVENTS_MAX) -> list[Row]:
+    """Stream by stream what comes after a place (stream, version), each stream oldest first.
+
+    What is appended behind a reader is not shown to it: whoever reads on hears of that as a published event.
+    """
+    return await tx.fetch(
+        "SELECT stream_id, version, event_id, type, data, meta, tx::text AS tx, occurred_at FROM events"
+        " WHERE (stream_id, version) > ($1, $2) ORDER BY stream_id, version LIMIT $3",
+        *after,
+        min(limit, PAGE_EVENTS_MAX),
+    )
+
+
+async def count(tx: Transaction, types: Sequence[str]) -> int:
+    """About how many events of these types there are; exact while counting is cheap."""
+    estimate: int = await tx.fetchval("SELECT reltuples::bigint FROM pg_class WHERE oid = 'events'::regclass")
+    if estimate > COUNTED_EVENTS_MAX:
+        return estimate
+    counted: int = await tx.fetchval("SELECT count(*) FROM events WHERE type = ANY($1::text[])", list(types))
+    return counted
 
 
 async def read_all(

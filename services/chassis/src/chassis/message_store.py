@@ -17,6 +17,9 @@ from chassis.broker import Incoming
 from chassis.database import Database, Row, Transaction
 
 GAPS_MAX = 200  # looked at in one round; the next round finds the others
+CLAIM_S = (
+    5.0  # nobody else tries a parked message meanwhile; one that was tried longer ago and is still there may be deadly
+)
 PARKED_LOOK = timedelta(hours=1)  # a message in the ladder is not missing until it is overdue by this much
 
 
@@ -30,13 +33,14 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """A message that came before the one it follows."""
+    """A message that came before the one it follows; `suspect` when somebody tried it before and did not say how it went."""
 
     stream_id: UUID
     version: int
     message_id: str
     producer: str
     body: bytes
+    suspect: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +108,10 @@ _TRIED = "DELETE FROM retrying_messages WHERE consumer = $1 AND message_id = ANY
 
 _LOCK = "SELECT version FROM stream_positions WHERE consumer = $1 AND stream_id = $2 FOR UPDATE"
 _HAD = "DELETE FROM parked_messages WHERE consumer = $1 AND stream_id = $2 AND version <= $3"
-_NEXT = """SELECT stream_id, version, message_id, producer, body FROM parked_messages
+_NEXT = """SELECT stream_id, version, message_id, producer, body, tried_at IS NOT NULL AS suspect,
+    tried_at > now() - make_interval(secs => $3) AS claimed FROM parked_messages
 WHERE consumer = $1 AND stream_id = $2 ORDER BY version LIMIT 1"""
+_CLAIM = "UPDATE parked_messages SET tried_at = now() WHERE consumer = $1 AND stream_id = $2 AND version = $3"
 _NONE_WAIT = "UPDATE stream_positions SET waiting = false, asked_at = NULL WHERE consumer = $1 AND stream_id = $2"
 _UNPARK = "DELETE FROM parked_messages WHERE consumer = $1 AND stream_id = $2 AND version = $3"
 _RETRYING = """INSERT INTO retrying_messages (consumer, message_id, stream_id, version, due_at) VALUES ($1, $2, $3, $4, $5)
@@ -184,15 +190,18 @@ class SqlMessageStore:
             tx.end_step()
 
     async def next_parked(self, consumer: str, stream_id: UUID) -> Parked | None:
-        """The parked message whose turn it is, or None; forgets those that were had meanwhile."""
+        """The parked message whose turn it is, for the caller alone, or None; forgets those that were had meanwhile."""
         async with self._database.transaction() as tx:
             version = await tx.fetchval(_LOCK, consumer, stream_id) or 0
             tx.write(_HAD, consumer, stream_id, version)
             await tx.flush()
-            row = await tx.fetchrow(_NEXT, consumer, stream_id)
+            row = await tx.fetchrow(_NEXT, consumer, stream_id, CLAIM_S)
             if row is None:
                 tx.write(_NONE_WAIT, consumer, stream_id)
-            return _parked(row) if row is not None and row["version"] == version + 1 else None
+            elif row["version"] == version + 1 and not row["claimed"]:
+                tx.write(_CLAIM, consumer, stream_id, row["version"])
+                return _parked(row)
+            return None
 
     async def unpark(self, consumer: str, stream_id: UUID, version: int) -> None:
         """This one is elsewhere now: in the ladder, or a dead letter."""
@@ -219,13 +228,14 @@ class SqlMessageStore:
         self, incoming: Incoming, error: BaseException, *, consumer: str, queue: str, reason: str, attempts: int,
         stream: Stream | None,
     ) -> None:  # fmt: skip
-        """Keep the message as a dead letter; it waits in the ladder no more."""
+        """Keep the message as a dead letter; it waits in the ladder no more, and nobody tries it alone."""
         async with self._database.command() as tx:
             deadletters.keep(
                 tx, incoming, error, consumer=consumer, queue=queue, reason=reason, attempts=attempts,
                 stream=None if stream is None else (stream.id, stream.version), now=datetime.now(UTC),
             )  # fmt: skip
             tx.write(_TRIED, consumer, [incoming.message_id])
+            tx.write(_CLEARED, consumer, incoming.message_id)
 
     async def gaps(self, consumer: str) -> Sequence[Gap]:
         """Streams with parked messages, those asked for longest ago first; a bounded number."""
@@ -260,4 +270,4 @@ class SqlMessageStore:
 
 
 def _parked(row: Row) -> Parked:
-    return Parked(row["stream_id"], row["version"], row["message_id"], row["producer"], row["body"])
+    return Parked(row["stream_id"], row["version"], row["message_id"], row["producer"], row["body"], row["suspect"])

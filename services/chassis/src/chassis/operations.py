@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from contracts.topology import queue
 from fastapi import APIRouter
 
+from chassis import generations
 from chassis.broker import queue_depths
-from chassis.consumer import Consumer
-from chassis.routing import Admin, api_router
+from chassis.consumer import Consumer, Health
+from chassis.projections import queues_of
+from chassis.routing import Admin, Tx, api_router
 from chassis.wire import View
 
 if TYPE_CHECKING:
@@ -35,17 +37,24 @@ def operations_router(runtime: Runtime) -> APIRouter:
     router = api_router("operations")
 
     @router.get(f"/v1/ops/{name}/queues", operation_id=f"ops_{name}_queues")
-    async def queues(admin: Admin) -> dict[str, QueueHealth]:
-        """Depth and health of each consumer's queue."""
+    async def queues(admin: Admin, tx: Tx) -> dict[str, QueueHealth]:
+        """Depth and health of each consumer's queue, each generation of a projection for itself."""
         url = runtime.settings.broker_url.get_secret_value()
-        depths = await queue_depths(url, [queue(name, consumer.name) for consumer in runtime.consumers])
-        return {consumer.name: _health(consumer, depths[queue(name, consumer.name)]) for consumer in runtime.consumers}
+        found = [
+            (consumer, each.name)
+            for consumer in runtime.consumers
+            for each in queues_of([consumer], await generations.all_of(tx))
+        ]
+        depths = await queue_depths(url, [queue(name, each) for _, each in found])
+        return {
+            each: _health(consumer, runtime.healths.get(each, Health()), depths[queue(name, each)])
+            for consumer, each in found
+        }
 
     return router
 
 
-def _health(consumer: Consumer, pending: int) -> QueueHealth:
-    health = consumer.health
+def _health(consumer: Consumer, health: Health, pending: int) -> QueueHealth:
     done = health.completed
     return QueueHealth(
         status="busy" if pending or health.active else "idle",

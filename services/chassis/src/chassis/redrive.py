@@ -11,10 +11,10 @@ from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
-from chassis import audit, deadletters
+from chassis import audit, deadletters, jobs
 from chassis.crashpoints import reached
-from chassis.database import TRANSIENT_ERRORS, Database, Row, Transaction
-from chassis.kernel import ConcurrentUpdate, Conflict, InvalidTransition, NotFound, new_id
+from chassis.database import TRANSIENT_ERRORS, Database, Row, Transaction, under_locks
+from chassis.kernel import ConcurrentUpdate, Conflict, new_id
 from chassis.outbox import return_to_queue
 from chassis.telemetry import DEAD_LETTERS_OPEN, log
 
@@ -31,10 +31,6 @@ _FIRST = UUID(int=0)
 _CLAIM = f"""WITH claimed AS (UPDATE dead_letters SET status = 'redriving', job_id = $4, sent_at = NULL, actor = $5, note = $6
     WHERE {deadletters.CHOSEN} RETURNING queue = ANY($7::text[]) AND message_id ~ {deadletters.UUID_PATTERN} AS possible)
 SELECT count(*) AS count, count(*) FILTER (WHERE NOT possible) AS impossible FROM claimed"""
-_START = """INSERT INTO operator_jobs (id, kind, total, rate_per_s, status, created_at, next_at)
-VALUES ($1, $2, $3, $4, 'running', $5, $5)"""
-_JOB = "SELECT id, kind, status, done, total, error FROM operator_jobs WHERE id = $1"
-_END = "UPDATE operator_jobs SET status = $2, error = $3 WHERE id = $1"
 _RELEASE = """WITH released AS (UPDATE dead_letters SET status = 'open', job_id = NULL
     WHERE job_id = $1 AND status = 'redriving' AND sent_at IS NULL RETURNING 1) SELECT count(*) FROM released"""
 
@@ -70,17 +66,11 @@ class NotRedrivable(Conflict):
     slug = "not-redrivable"
 
 
-class JobNotFound(NotFound):
-    """There is no such job."""
-
-    slug = "job-not-found"
-
-
 async def start(
     tx: Transaction, act: deadletters.Confirmed, *, rate_per_s: int, queues: Sequence[str], now: datetime
 ) -> Row:
     """Claim the chosen dead letters for a new job, all of them or none; returns the job."""
-    deadletters.under_locks(tx)
+    under_locks(tx)
     job_id = new_id()
     claimed = await tx.fetchrow(_CLAIM, *act.chosen.arguments, job_id, str(act.actor_id), act.reason, list(queues))
     if claimed is None:
@@ -88,35 +78,24 @@ async def start(
     deadletters.expect(act.expected_count, claimed["count"])
     if claimed["impossible"]:
         raise NotRedrivable(f"{claimed['impossible']} cannot be redriven", count=claimed["impossible"])
-    tx.write(_START, job_id, KIND, claimed["count"], rate_per_s, now)
+    jobs.start(tx, job_id, KIND, total=claimed["count"], rate_per_s=rate_per_s, now=now)
     audit.record(
         tx, KIND, actor_id=act.actor_id, now=now, wanted=act.chosen.told(), count=claimed["count"], reason=act.reason,
         job_id=job_id,
     )  # fmt: skip
     await tx.flush()
     tx.hints.add(HINT)
-    return await job(tx, job_id)
-
-
-async def job(tx: Transaction, job_id: UUID, *, locked: bool = False) -> Row:
-    """How far a job is."""
-    row = await tx.fetchrow(f"{_JOB} FOR UPDATE" if locked else _JOB, job_id)
-    if row is None:
-        raise JobNotFound
-    return row
+    return await jobs.job(tx, job_id)
 
 
 async def cancel(tx: Transaction, job_id: UUID, *, actor_id: UUID, now: datetime) -> Row:
     """Stop what is not sent yet: those dead letters are open again; returns the job."""
-    deadletters.under_locks(tx)
-    found = await job(tx, job_id, locked=True)
-    if found["status"] != "running":
-        raise InvalidTransition(status=found["status"], allowed=[])
+    await jobs.running(tx, job_id)
     released = await tx.fetchval(_RELEASE, job_id)
-    tx.write(_END, job_id, "cancelled", None)
+    jobs.end(tx, job_id, "cancelled")
     audit.record(tx, f"{KIND}.cancel", actor_id=actor_id, now=now, wanted={}, count=released, job_id=job_id)
     await tx.flush()
-    return await job(tx, job_id)
+    return await jobs.job(tx, job_id)
 
 
 class Redriver:
@@ -174,7 +153,7 @@ class Redriver:
             log.error("redrive.failed", job_id=str(due["id"]), error=repr(error), exc_info=True)
             async with self._database.transaction() as tx:
                 await tx.fetchval(_RELEASE, due["id"])
-                tx.write(_END, due["id"], "failed", repr(error)[: deadletters.MESSAGE_CHARS_MAX])
+                jobs.end(tx, due["id"], "failed", repr(error))
         return due is not None
 
     async def settle(self) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
@@ -13,10 +14,22 @@ import msgspec
 from chassis import eventstore
 from chassis.database import Row, Transaction
 from chassis.kernel import Aggregate, NotFound, Upcasters, new_id
-from chassis.outbox import Announcement, enqueue
+from chassis.outbox import Announcement, enqueue, envelope_bytes
 from chassis.stored_events import StoredEvents
+from chassis.telemetry import current_context, in_context
 
 A = TypeVar("A", bound=Aggregate)
+VERSIONS = range(1, 2**31)
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A public event as it was sent: its id, its place in its stream, its routing key and its very bytes."""
+
+    event_id: UUID
+    version: int
+    routing_key: str
+    body: bytes
 
 
 class UnreadableState(ValueError):
@@ -101,6 +114,34 @@ class Repository(Generic[A]):
             raise self._not_found
         return rows
 
+    @property
+    def types(self) -> list[str]:
+        """The stored event types that this kind of aggregate folds."""
+        return [name for name in self.stored.types if hasattr(self.aggregate, f"_on_{name.partition('.')[0]}")]
+
+    def unborn(self, aggregate_id: UUID) -> A:
+        """The aggregate before its first event."""
+        return self.aggregate(id=aggregate_id)
+
+    def facts(self, rows: Sequence[Row], versions: range = VERSIONS) -> Iterator[Fact]:
+        """What a stream announced of these versions; `rows` are its events from the first on."""
+        aggregate = self.unborn(rows[0]["stream_id"])
+        for save in eventstore.saves(rows):
+            yield from self.retell(aggregate, save, versions)
+
+    def retell(self, aggregate: A, save: Sequence[Row], versions: range = VERSIONS) -> Iterator[Fact]:
+        """What one save announced, byte for byte; folds its events into `aggregate`, which is as the save found it."""
+        events = [self._event(row) for row in save]
+        for event in events:
+            aggregate.apply(event)
+        for row, event in zip(save, events, strict=True):
+            announcement = self._announce(aggregate, event) if row["version"] in versions else None
+            if announcement is not None:
+                event_id, version = row["event_id"], row["version"]
+                with in_context(eventstore.context_of(row["meta"])):
+                    body = envelope_bytes(announcement, aggregate.id, event_id, version, row["occurred_at"])
+                yield Fact(event_id, version, announcement.event.routing_key(), body)
+
     def save(self, tx: Transaction, aggregate: A, *, now: datetime) -> None:
         """Queue the aggregate's new events, its row and their messages; nothing happened means nothing is queued."""
         events, aggregate.pending = aggregate.pending, []
@@ -108,11 +149,12 @@ class Repository(Generic[A]):
             return
         before = aggregate.version - len(events)
         ids = [new_id() for _ in events]
-        eventstore.append(tx, aggregate.id, expected_version=before, ids=ids, events=events, now=now)
-        self._store(tx, aggregate, created=before == 0)
         announced = [(ids[n], before + n + 1, self._announce(aggregate, event)) for n, event in enumerate(events)]
         messages = [(event_id, version, public) for event_id, version, public in announced if public is not None]
-        enqueue(tx, stream_id=aggregate.id, messages=messages, now=now)
+        with in_context(current_context()):  # where there is none, events and messages still tell of the same
+            eventstore.append(tx, aggregate.id, expected_version=before, ids=ids, events=events, now=now)
+            self._store(tx, aggregate, created=before == 0)
+            enqueue(tx, stream_id=aggregate.id, messages=messages, now=now)
         if self._inline is not None:
             for _, version, public in messages:
                 self._inline(tx, public, version)

@@ -41,6 +41,8 @@ EVENT_LAG_SECONDS = Histogram(
 CONSUMER_PARKED = Gauge("consumer_parked_aggregates", "Aggregates with messages that wait for their turn", ["consumer"])
 CONSUMER_GAPS = Gauge("consumer_gaps", "Aggregates whose next event has been missing for ten minutes", ["consumer"])
 DEAD_LETTERS = Counter("dead_letters_total", "Messages that became dead letters", ["consumer"])
+REPLAYED = Counter("replay_published_total", "Facts published once more for projections")
+RESENT = Counter("resend_published_total", "Facts published once more for those who missed them")
 DEAD_LETTERS_OPEN = Gauge("dead_letters_open", "Dead letters that wait for an operator", ["consumer"])
 
 
@@ -80,7 +82,7 @@ def start_context(*, sample_ratio: float = 0.0, request_id: str | None = None) -
     )
 
 
-def continue_context(traceparent: str | None, *, correlation_id: str, causation_id: str) -> Context:
+def continue_context(traceparent: str | None, *, correlation_id: str, causation_id: str | None) -> Context:
     """The context of work that an event caused; a missing or broken traceparent starts a new trace."""
     parts = (traceparent or "").split("-")
     if len(parts) != 4 or len(parts[1]) != 32 or len(parts[2]) != 16:

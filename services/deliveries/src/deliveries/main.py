@@ -20,7 +20,7 @@ def build() -> Service:
         settings=settings,
         routers=[api.router],
         consumers=consumers.consumers(policy),
+        streams={"delivery": DELIVERIES},
         timers=consumers.timers(policy),
         constraints={"deliveries_volunteer_free": ClaimOverlaps},
-        repositories=[DELIVERIES],
     )

@@ -43,9 +43,15 @@ def build() -> Identity:
         settings=settings,
         routers=api.ROUTERS,
         internal_routers=api.INTERNAL_ROUTERS,
+        streams={
+            "organization": ORGANIZATIONS,
+            "place": PLACES,
+            "user": USERS,
+            "api_key": API_KEYS,
+            "signing_key": SIGNING_KEYS,
+        },
         timers={sessions.FORGET: consumers.forget_old_sessions},
         constraints=CONSTRAINTS,
-        repositories=[ORGANIZATIONS, PLACES, USERS, API_KEYS, SIGNING_KEYS],
         on_start=start,
         access_ttl_s=0.0,  # its own directory is right at once, so nothing is cached
         replicates_access=False,  # and written in the transactions of the facts

@@ -73,8 +73,8 @@ def of_api_key(key: ApiKey, event: Any) -> Announcement:
 
 
 def of_signing_key(key: SigningKey, event: Any) -> Announcement:
-    """The public half."""
-    return Announcement(public.SigningKeyPublished(key_id=key.key_id, jwk=key.jwk))
+    """The public half; its members in one order, so that told again it is the same bytes."""
+    return Announcement(public.SigningKeyPublished(key_id=key.key_id, jwk=dict(sorted(key.jwk.items()))))
 
 
 def into_directory(tx: Transaction, announcement: Announcement, version: int) -> None:

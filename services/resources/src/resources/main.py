@@ -16,9 +16,9 @@ def build() -> Service:
         settings=Settings(),
         routers=api.ROUTERS,
         consumers=[consumers.DELIVERIES],
+        streams={"resource_request": REQUESTS},
         timers={
             usecases.EXPIRE_REQUEST: consumers.expire_request,
             usecases.EXPIRE_RESERVATION: consumers.expire_reservation,
         },
-        repositories=[REQUESTS],
     )

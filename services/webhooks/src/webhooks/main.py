@@ -17,5 +17,5 @@ def build() -> Service:
         routers=[api.router],
         consumers=[consumers.EVENTS],
         background={"dispatcher": dispatcher.run},
-        repositories=[ENDPOINTS],
+        streams={"endpoint": ENDPOINTS},
     )

@@ -41,11 +41,13 @@ class Callers:
         self._databases = databases
         self._signing_key = ECKey.generate_key("P-256", parameters={"kid": f"test-{uuid4().hex[:8]}"})
         self._version = 0
+        self.known: list[tuple[Event, int]] = []
 
     async def know(self, *facts: Event) -> None:
         """Project identity's facts, in order."""
         for fact in facts:
             self._version += 1
+            self.known.append((fact, self._version))
             for database in self._databases:
                 async with database.command() as tx:
                     project_access(tx, fact, self._version)

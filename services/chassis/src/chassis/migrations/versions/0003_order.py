@@ -15,7 +15,7 @@ STATEMENTS = (
     "CREATE INDEX stream_positions_waiting ON stream_positions (consumer, stream_id) WHERE waiting",
     """CREATE TABLE parked_messages (
         consumer text NOT NULL, stream_id uuid NOT NULL, version int NOT NULL, message_id text NOT NULL,
-        producer text NOT NULL, body bytea NOT NULL, parked_at timestamptz NOT NULL DEFAULT now(),
+        producer text NOT NULL, body bytea NOT NULL, parked_at timestamptz NOT NULL DEFAULT now(), tried_at timestamptz,
         PRIMARY KEY (consumer, stream_id, version))""",
     """CREATE TABLE retrying_messages (
         consumer text NOT NULL, message_id text NOT NULL, stream_id uuid NOT NULL, version int NOT NULL,
