@@ -16,6 +16,8 @@ from xml.etree import ElementTree
 from scripts.stack import REPOSITORY, Stack, StackError
 
 END_TO_END = Path("tests-e2e")
+FAULTS = END_TO_END / "failures"
+WITH_FAULTS = "--faults"
 NO_TESTS = 5  # pytest's exit code for an empty collection
 PASSED = {0, NO_TESTS}
 
@@ -69,15 +71,32 @@ class Suite:
         self._check()
         for folder in all_folders():
             self.run(folder.parent.as_posix(), [folder], [])
+        self.run(FAULTS.as_posix(), [FAULTS], ["-m", "fault and not slow and not whole_stack"])
         self.whole_stack()
-        self.run(END_TO_END.name, [END_TO_END], [])
+        self.run(END_TO_END.name, [END_TO_END], ["-m", "not slow and (whole_stack or not fault)"])
+
+    def faults(self, paths: Sequence[Path], options: Sequence[str]) -> None:
+        """Every fault, slow ones included; the servers they break are this run's own."""
+        self.run(f"{FAULTS} on bare servers", paths, ["-m", "not whole_stack", *options])
+        if self._collects(paths, ["-m", "whole_stack", *options]):
+            self.whole_stack()
+            self.run(f"{FAULTS} on the whole stack", paths, ["-m", "whole_stack", *options])
+
+    def _collects(self, paths: Sequence[Path], options: Sequence[str]) -> bool:
+        """Whether there is anything to run."""
+        command = [sys.executable, "-m", "pytest", "--collect-only", *map(str, paths), *options]
+        done = subprocess.run(command, env=self._told(), cwd=REPOSITORY, check=False, stdout=subprocess.DEVNULL)
+        return done.returncode != NO_TESTS
 
     def selected(self, paths: Sequence[Path], options: Sequence[str]) -> None:
         """Only the tests named, with pytest's own options."""
         bare = [path for path in paths if END_TO_END not in (path, *path.parents)]
-        journeys = [path for path in paths if path not in bare]
+        faults = [path for path in paths if FAULTS in (path, *path.parents)]
+        journeys = [path for path in paths if path not in (*bare, *faults)]
         for path in bare:
             self.run(path.as_posix(), [tests_of(path)], options)
+        if faults:
+            self.faults(faults, options)
         if journeys:
             self.whole_stack()
             self.run(END_TO_END.name, journeys, options)
@@ -155,14 +174,17 @@ def split(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
 
 def main() -> int:
     """0 when tests ran and all passed."""
-    paths, options = split(sys.argv[1:])
+    faults = WITH_FAULTS in sys.argv
+    paths, options = split([argument for argument in sys.argv[1:] if argument != WITH_FAULTS])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     suite = Suite(os.environ)
     suite.reports.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     try:
         suite.servers()
-        if paths or options:
+        if faults:
+            suite.faults(paths or [FAULTS], options)
+        elif paths or options:
             suite.selected(paths or all_folders(), options)
         else:
             suite.everything()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+
 from scripts.stack.environment import VIRTUAL_HOST
 from scripts.stack.instance import Instance, write_private
 
 SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"  # not the wrapper in /usr/sbin, which changes the user
+CONTROL = "/usr/lib/rabbitmq/bin/rabbitmqctl"
 # Schedulers that sleep instead of spinning: an idle node then takes well below 1 % of a core.
 ERLANG_FLAGS = "+sbwt none +sbwtdcpu none +sbwtdio none +S 2:2 -kernel inet_dist_use_interface {127,0,0,1}"
 CONFIGURATION = """\
@@ -55,3 +59,10 @@ def environment(instance: Instance) -> dict[str, str]:
         "RUNNING_UNDER_SYSTEMD": "true",  # the start script then becomes the node instead of guarding it
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ERLANG_FLAGS,
     }
+
+
+def control(instance: Instance, *arguments: str) -> str:
+    """What `rabbitmqctl` answers; raises CalledProcessError when it cannot."""
+    told = os.environ | environment(instance)
+    done = subprocess.run([CONTROL, *arguments], env=told, capture_output=True, text=True, check=True)
+    return done.stdout

@@ -121,6 +121,8 @@ READINGS = [
     Plant(PRINTS, "services/chassis/src/chassis/geo.py", "print('here')", "print()"),
     Plant(JOURNEYS, "tests-e2e/test_planted.py", "from batches.domain import Batch", "batches.domain"),
     Plant(JOURNEYS, "tests-e2e/test_planted.py", "import chassis.testing", "chassis.testing"),
+    Plant(JOURNEYS, "tests-e2e/test_planted.py", "from chassis.testing.rig import Rig", "chassis.testing.rig.Rig"),
+    Plant(JOURNEYS, "tests-e2e/failures/test_planted.py", "from chassis.outbox import Relay", "chassis.outbox.Relay"),
     Plant(SIZES, QUERIES, LONG, "long has"),
     Plant(SIZES, "services/identity/src/identity/tokens.py", "\n" * MODULE_LINES_MAX, "a module has"),
 ]

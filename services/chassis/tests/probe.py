@@ -1,4 +1,4 @@
-"""Small tools of these tests: run a role for a while, announce the probe's event, a link that can be cut."""
+"""Small tools of these tests: run a role for a while, announce the probe's event, refuse one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Self
 from uuid import UUID
 
 from chassis.broker import Publisher
@@ -56,39 +55,3 @@ def in_one_partition() -> tuple[UUID, UUID]:
     """Two aggregates."""
     first = new_id()
     return first, UUID(int=first.int + PARTITIONS)
-
-
-class CutLink:
-    """A TCP proxy on loopback that can cut every connection through it, or swallow what passes."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._target = (host, port)
-        self._writers: set[asyncio.StreamWriter] = set()
-        self.port = 0
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        self.cut()
-
-    def cut(self) -> None:
-        """Reset all connections now; new ones pass."""
-        for writer in self._writers:
-            writer.transport.abort()
-        self._writers.clear()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection(*self._target)
-        self._writers |= {writer, far_writer}
-        await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer), return_exceptions=True)
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65_536):
-        writer.write(data)
-        await writer.drain()
-    writer.close()

@@ -20,10 +20,11 @@ from chassis.outbox import Announcement, envelope_bytes
 from chassis.roles import Role
 from chassis.telemetry import in_context, start_context
 from chassis.testing import Bus, eventually
+from chassis.testing.links import Link
 from contracts.events.webhooks import EndpointTest
 from contracts.registry import Received
 
-from services.chassis.tests.probe import CutLink, running
+from services.chassis.tests.probe import running
 
 
 async def _times(database: Database, subject: UUID) -> int:
@@ -144,19 +145,14 @@ async def test_the_last_attempt_ends_as_a_dead_letter(probe: Probe, effects: Dat
 
 
 @pytest.fixture
-async def link(broker_url: str) -> AsyncIterator[CutLink]:
-    host, _, rest = broker_url.rpartition("@")[2].partition(":")
-    async with CutLink(host, int(rest.partition("/")[0])) as opened:
+async def link(broker_url: str) -> AsyncIterator[Link]:
+    async with Link(broker_url) as opened:
         yield opened
 
 
-async def test_cut_links_lose_and_double_nothing(
-    probe: Probe, effects: Database, broker_url: str, bus: Bus, link: CutLink
-) -> None:
+async def test_cut_links_lose_and_double_nothing(probe: Probe, effects: Database, bus: Bus, link: Link) -> None:
     """With the consumer's connection cut again and again, every message has its effect once, in the same process."""
-    credentials, vhost = broker_url.rpartition("@")[0], broker_url.rpartition("/")[2]
-    url = f"{credentials}@127.0.0.1:{link.port}/{vhost}"
-    subscriber = Subscriber(url, name="cut", subscriptions=[probe.runner.subscription])
+    subscriber = Subscriber(link.url, name="cut", subscriptions=[probe.runner.subscription])
     subjects = [new_id() for _ in range(300)]
 
     async with running(Role("consumers", subscriber.run)):

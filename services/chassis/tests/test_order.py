@@ -328,7 +328,7 @@ async def test_what_kills_the_process_is_tried_alone_and_then_put_aside(gated: R
         else:
             break
 
-    assert deaths == 5, "twice in company, three times alone"
+    assert deaths == 7, "four times in ever smaller company, three times alone"
     assert await gated.dead() == [(1, "crashed", "open")]
     assert [await gated.applied(stream) for stream in neighbours] == [[1]] * 5
     query = "SELECT count(*) FROM suspects WHERE consumer = $1"

@@ -17,10 +17,11 @@ from chassis.outbox import OutboxTables, Pace, Relay, Wanted
 from chassis.roles import Role
 from chassis.telemetry import OUTBOX_BLOCKED, OUTBOX_QUARANTINED
 from chassis.testing import Tap, eventually
+from chassis.testing.links import Link
 from contracts.events.webhooks import EndpointTest
 from structlog.testing import capture_logs
 
-from services.chassis.tests.probe import CutLink, announce, declare_unbound, in_one_partition, left_in, running
+from services.chassis.tests.probe import announce, declare_unbound, in_one_partition, left_in, running
 
 T = TypeVar("T")
 
@@ -277,12 +278,9 @@ def _logged(logs: Sequence[Mapping[str, Any]], event: str) -> int:
 
 async def test_cut_links_lose_nothing(database: Database, broker_url: str, heard: Tap) -> None:
     """With the connection to the broker cut again and again while sending, every message arrives."""
-    host, _, rest = broker_url.rpartition("@")[2].partition(":")
-    port, _, vhost = rest.partition("/")
     subjects = [new_id() for _ in range(300)]
-    async with CutLink(host, int(port)) as link:
-        credentials = broker_url.rpartition("@")[0]
-        through = Publisher(f"{credentials}@127.0.0.1:{link.port}/{vhost}", name="cut")
+    async with Link(broker_url) as link:
+        through = Publisher(link.url, name="cut")
         async with running(Role("publisher", through.run), _relay(database, through)):
             for number, subject in enumerate(subjects):
                 await announce(database, subject, 1)
