@@ -253,7 +253,7 @@ async def test_rows_that_were_spoilt_are_right_after_a_rebuild(town: Town) -> No
 
 
 async def test_the_directory_is_rebuilt_too(town: Town, callers: Callers) -> None:
-    """Credentials are read from it on every request: they count before, during and after, also while facts come out of order."""
+    """Credentials are read from it on every request, and count before, during and after; what it does not handle it leaves alone."""
     playing = town.producers["identity"]
     organization, key, person = new_id(), new_id(), new_id()
     facts: list[tuple[Any, UUID, int]] = [
@@ -263,6 +263,7 @@ async def test_the_directory_is_rebuilt_too(town: Town, callers: Callers) -> Non
         (_issued(key, organization, "a" * 64), key, 1),
         (_issued(key, organization, "b" * 64), key, 2),
         (identity.UserRegistered(user_id=person, locale="pt-BR"), person, 1),
+        (identity.VolunteerProfileChanged(user_id=person, vehicle="car", capacity_g=9_000, lat=-30, lon=-51, radius_m=900), person, 2),
     ]  # fmt: skip
     for event, subject, version in facts:
         await playing.tell(event, subject, version, owner=organization)

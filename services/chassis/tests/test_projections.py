@@ -29,6 +29,7 @@ from chassis.testing.replays import Playing
 from contracts.commands import REPLAY_HEADER
 from contracts.events.webhooks import EndpointTest
 from contracts.registry import Received
+from structlog.testing import capture_logs
 
 from services.chassis.tests.probe import running
 from services.chassis.tests.test_dead_letters import message_about
@@ -341,6 +342,32 @@ async def test_what_ended_has_no_effect_any_more(rig: Rig) -> None:
 
     assert await rig.rows() == {str(subject): 1}
     assert await rig.database.reading().fetchval("SELECT count(*) FROM dead_letters") == 0
+
+
+async def test_the_switch_waits_for_a_batch_in_hand(rig: Rig) -> None:
+    """A batch of the old generation that has begun ends in peace, in the old tables; the switch follows at once."""
+    subject = new_id()
+    async with rig.rebuilding():
+        await rig.tell(subject)
+        await rig.counted(1)
+        rig.playing.may_end.clear()
+        await rig.begin()
+        await rig.counted(1, "tally_g2")
+        with capture_logs() as said:
+            async with rig.database.transaction() as batch:
+                assert await generations.counts(batch, "tally", 1)
+                rig.playing.may_end.set()
+                await eventually(lambda: _waits_for_a_lock(rig))
+                batch.write("INSERT INTO tally (subject, times) VALUES ($1, 7)", new_id())
+            await rig.becomes(2, status="live")
+
+    assert not [each for each in said if each["event"] == "projection.postponed"]
+    assert await rig.rows() == {str(subject): 1}
+
+
+async def _waits_for_a_lock(rig: Rig) -> bool:
+    sql = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')"
+    return bool(await rig.database.reading().fetchval(sql))
 
 
 async def test_a_dead_letter_of_the_new_one_keeps_it_from_going_live(rig: Rig) -> None:

@@ -252,7 +252,10 @@ class ConsumerRunner:
         envelope: Envelope | None = None
         try:
             envelope = envelope_of(incoming.body)
-            if self.consumer.order is not Order.GATED or envelope.type in self._handlers:
+            handled, gated = envelope.type in self._handlers, self.consumer.order is Order.GATED
+            if REPLAY_HEADER in incoming.headers and not handled and not gated:
+                return None  # a replay tells everything of an aggregate
+            if handled or not gated:
                 return Decoded(incoming, envelope, typed(envelope, incoming.body))
         except Undecodable as error:
             stream = None if envelope is None else Stream(envelope.subject, envelope.aggregateversion)
