@@ -23,6 +23,7 @@ HEARTBEAT_S = 10
 WATCHDOG_S = 5
 BROKER_START_S_MAX = 60  # the longest a set-up waits for a broker that is starting
 PUBLISH_CHANNELS = 4
+LEAVE_S_MAX = 1.0  # on a dead link nobody answers
 BRIEF_S_MAX = 15  # for a queue that is declared or deleted while the service runs
 
 
@@ -245,8 +246,10 @@ class Subscriber:
         finally:
             await _cancelled([handling])
             self._active.discard(subscription.queue)
-            with contextlib.suppress(Exception):  # the connection may be gone already
-                await channel.close()
+            if not connection.is_closed:  # consumed no more while others are: what is unacknowledged goes back
+                with contextlib.suppress(Exception):
+                    async with asyncio.timeout(LEAVE_S_MAX):
+                        await channel.close()
 
 
 async def _cancelled(tasks: Sequence[asyncio.Future[Any]]) -> None:

@@ -38,9 +38,8 @@ def _snapshot(delivery: Delivery) -> dict[str, Any]:
         "request_id": delivery.request_id,
         "opened_at": delivery.opened_at,
         "claimed_at": delivery.claimed_at,
-        "lines": [
-            _line(delivery.lines[line_id]) for line_id in sorted(delivery.lines)
-        ],  # told again they are the same bytes
+        # In one order, so that told again they are the same bytes.
+        "lines": [_line(delivery.lines[line_id]) for line_id in sorted(delivery.lines)],
     }
 
 

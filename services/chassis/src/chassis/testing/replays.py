@@ -110,7 +110,7 @@ class Playing:
     def __init__(self, broker_url: str, producer: str, *, pace_s: float = 0.0, page: int = 20) -> None:
         self._url = broker_url
         self._producer = producer
-        self._pace_s = pace_s
+        self.pace_s = pace_s
         self._page = page
         self._stack = AsyncExitStack()
         self._replays: dict[UUID, asyncio.Task[None]] = {}
@@ -180,7 +180,7 @@ class Playing:
                 await self._mark(command, sent, ended=self.fails_with is not None)
             if self.fails_with is not None:
                 return None
-            await asyncio.sleep(self._pace_s)
+            await asyncio.sleep(self.pace_s)
         return None
 
     async def _mark(self, command: Replay, sent: int, *, ended: bool) -> None:
