@@ -25,6 +25,13 @@ BROKER_START_S_MAX = 60  # the longest a set-up waits for a broker that is start
 PUBLISH_CHANNELS = 4
 LEAVE_S_MAX = 1.0  # on a dead link nobody answers
 BRIEF_S_MAX = 15  # for a queue that is declared or deleted while the service runs
+CONNECTION_ERRORS: tuple[type[Exception], ...] = (
+    OSError,
+    TimeoutError,
+    aiormq.exceptions.AMQPError,
+    aio_pika.exceptions.AMQPException,
+    StopAsyncIteration,  # aiormq's word for a server that hangs up during the handshake
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +59,7 @@ async def keep_connected(url: str, name: str, session: Session) -> None:
             async with connection:
                 failures = 0
                 await _until_closed(connection, session)
-        except (OSError, TimeoutError, aiormq.exceptions.AMQPError, aio_pika.exceptions.AMQPException) as error:
+        except CONNECTION_ERRORS as error:
             log.warning("broker.disconnected", connection=name, error=repr(error))
         delay_s = RECONNECT_DELAYS_S[min(failures, len(RECONNECT_DELAYS_S) - 1)]
         failures += 1
@@ -116,7 +123,7 @@ class Publisher:
                 except aio_pika.exceptions.ChannelNotFoundEntity:
                     return None
                 await channel.close()
-        except (OSError, TimeoutError, aiormq.exceptions.AMQPError, aio_pika.exceptions.AMQPException) as error:
+        except CONNECTION_ERRORS as error:
             raise BrokerUnavailable(repr(error)) from error
         return QueueState(found.declaration_result.message_count or 0, found.declaration_result.consumer_count or 0)
 
@@ -373,7 +380,7 @@ async def _briefly(url: str) -> AsyncIterator[AbstractChannel]:
     try:
         async with asyncio.timeout(BRIEF_S_MAX), await aio_pika.connect(url, timeout=CONNECT_TIMEOUT_S) as connection:
             yield await connection.channel()
-    except (OSError, TimeoutError, aiormq.exceptions.AMQPError, aio_pika.exceptions.AMQPException) as error:
+    except CONNECTION_ERRORS as error:
         raise BrokerUnavailable(repr(error)) from error
 
 
@@ -383,7 +390,7 @@ async def _connect_patiently(url: str) -> AbstractConnection:
     while True:
         try:
             return await aio_pika.connect(url, timeout=CONNECT_TIMEOUT_S)
-        except (OSError, TimeoutError, aiormq.exceptions.AMQPError):
+        except CONNECTION_ERRORS:
             if asyncio.get_running_loop().time() > deadline:
                 raise
         await asyncio.sleep(0.2)
