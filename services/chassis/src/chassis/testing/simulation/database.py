@@ -34,6 +34,15 @@ class Kept:
 
 
 @dataclass(slots=True)
+class Behind:
+    """A row of `parked_messages`."""
+
+    message: Parked
+    parked_at: float
+    tried_at: float | None = None
+
+
+@dataclass(slots=True)
 class Letter:
     """A row of `dead_letters`."""
 
@@ -69,7 +78,7 @@ class Tables:
     relays: dict[UUID, float] = field(default_factory=dict)
     inbox: set[tuple[str, UUID]] = field(default_factory=set)
     positions: dict[tuple[str, UUID], Kept] = field(default_factory=dict)
-    parked: dict[tuple[str, UUID], dict[int, tuple[Parked, float]]] = field(default_factory=dict)
+    parked: dict[tuple[str, UUID], dict[int, Behind]] = field(default_factory=dict)
     retrying: dict[tuple[str, str], tuple[Stream, float]] = field(default_factory=dict)
     suspects: dict[tuple[str, str], int] = field(default_factory=dict)
     letters: dict[tuple[str, str, str, bytes], Letter] = field(default_factory=dict)

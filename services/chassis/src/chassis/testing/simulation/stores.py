@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import TypeVar, cast
 from uuid import UUID
 
 from chassis.broker import Incoming
 from chassis.database import Row, Transaction
-from chassis.message_store import PARKED_LOOK, Gap, Parked, Position, Stream
+from chassis.message_store import CLAIM_S, PARKED_LOOK, Gap, Parked, Position, Stream
 from chassis.outbox import PARTITIONS, Wanted
-from chassis.testing.simulation.database import Changes, Database, Kept, Letter, Tables
+from chassis.testing.simulation.database import Behind, Changes, Database, Kept, Letter, Tables
 from chassis.testing.simulation.world import Process
 
 T = TypeVar("T")
@@ -133,7 +134,7 @@ class SimulatedMessages:
             for message in messages:
                 behind = self._tables.parked.setdefault((consumer, message.stream_id), {})
                 self._note("{} is parked by {}", message.message_id, consumer)
-                behind.setdefault(message.version, (message, self._database.now))
+                behind.setdefault(message.version, Behind(message, self._database.now))
 
         cast("Changes", tx).change(act)
 
@@ -148,7 +149,12 @@ class SimulatedMessages:
                 row.waiting, row.asked_at = False, None
                 return None
             first = min(behind)
-            return behind[first][0] if first == row.version + 1 else None
+            found, now = behind[first], self._database.now
+            claimed = found.tried_at is not None and found.tried_at > now - CLAIM_S
+            if first != row.version + 1 or claimed:
+                return None
+            suspect, found.tried_at = found.tried_at is not None, now
+            return replace(found.message, suspect=suspect)
 
         return await self._act_locked(consumer, stream_id, act)
 
@@ -219,8 +225,8 @@ class SimulatedMessages:
     async def give_up_parked(self, consumer: str, queue: str, stream_id: UUID) -> int:
         def act() -> int:
             behind = self._tables.parked.pop((consumer, stream_id), {})
-            for version, (parked, _) in behind.items():
-                stream = Stream(stream_id, version)
+            for version, row in behind.items():
+                stream, parked = Stream(stream_id, version), row.message
                 self._keep(Letter(consumer, queue, parked.message_id, parked.body, "gap_timeout", stream))
             return len(behind)
 
@@ -247,7 +253,7 @@ class SimulatedMessages:
         for message_id in message_ids:
             self._tables.retrying.pop((consumer, message_id), None)
 
-    def _forget_had(self, consumer: str, stream_id: UUID, version: int) -> dict[int, tuple[Parked, float]]:
+    def _forget_had(self, consumer: str, stream_id: UUID, version: int) -> dict[int, Behind]:
         behind = self._tables.parked.get((consumer, stream_id), {})
         for had in [known for known in behind if known <= version]:
             del behind[had]
@@ -261,9 +267,9 @@ class SimulatedMessages:
     def _gap(self, consumer: str, stream_id: UUID, row: Kept) -> Gap:
         behind = self._tables.parked[consumer, stream_id]
         first = min(behind)
-        parked, parked_at = behind[first]
+        parked_s = self._database.now - behind[first].parked_at
         missing = self._fate(consumer, Stream(stream_id, row.version + 1))
-        return Gap(stream_id, row.version, first, parked.producer, self._database.now - parked_at, missing)
+        return Gap(stream_id, row.version, first, behind[first].message.producer, parked_s, missing)
 
     def _fate(self, consumer: str, stream: Stream) -> str | None:
         tables, overdue = self._tables, self._database.now - PARKED_LOOK.total_seconds()
