@@ -5,7 +5,9 @@ from __future__ import annotations
 SERVICES = ("identity", "batches", "deliveries", "resources", "notifications", "analytics", "webhooks")
 RETRY_DELAYS_S = (1, 5, 30, 120, 600, 3600)  # one queue each
 ATTEMPT_DELAYS_S = (1, 5, 30, 120, 600, 3600, 3600, 3600)  # the wait before attempt 2, 3, … 9; then a dead letter
-DELIVERY_LIMIT = 20  # the broker's own last resort: a message whose handler kills its process every time
+DELIVERY_LIMIT = (
+    100  # the last resort: what kills its process is found out long before, and others only happened to be there
+)
 
 
 def exchange(service: str) -> str:
