@@ -27,12 +27,13 @@ from contracts.registry import Received
 from fastapi import APIRouter, HTTPException, Request
 from pydantic import BaseModel, Field
 
-from chassis import app, eventstore
+from chassis import app
 from chassis.app import Service
 from chassis.consumer import Consumer, Handler, NotYet, Order
 from chassis.database import Database, Transaction
-from chassis.kernel import ConcurrentUpdate, new_id
-from chassis.outbox import Announcement, enqueue
+from chassis.kernel import Aggregate, ConcurrentUpdate
+from chassis.outbox import Announcement
+from chassis.repository import Repository
 from chassis.settings import ServiceSettings
 from chassis.testing.crashing import crash_as_told
 
@@ -41,11 +42,14 @@ CONSUMER = "chassis"  # a service of nothing but chassis; its schema is the chas
 LOCK = 0x6C6564676572  # an advisory lock that whoever watches may hold, to keep a transaction open
 APPEND_TRIES = 5
 
-_APPLIED = """CREATE TABLE IF NOT EXISTS applied (
-    seq bigserial PRIMARY KEY, consumer text NOT NULL, stream_id uuid NOT NULL, version int NOT NULL, event_id uuid NOT NULL,
-    worker text NOT NULL)"""
+_TABLES = {
+    "producer": """CREATE TABLE IF NOT EXISTS ledger_endpoints (
+        id uuid PRIMARY KEY, version int NOT NULL, state jsonb NOT NULL)""",
+    "consumer": """CREATE TABLE IF NOT EXISTS applied (
+        seq bigserial PRIMARY KEY, consumer text NOT NULL, stream_id uuid NOT NULL, version int NOT NULL,
+        event_id uuid NOT NULL, worker text NOT NULL)""",
+}
 _APPLY = "INSERT INTO applied (consumer, stream_id, version, event_id, worker) VALUES ($1, $2, $3, $4, $5)"
-_VERSIONS = "SELECT stream_id, max(version) AS version FROM events WHERE stream_id = ANY($1::uuid[]) GROUP BY stream_id"
 
 Fault = Literal["raise", "die", "not-yet", "wait"]
 
@@ -65,6 +69,26 @@ class Tested:
     """What is stored; what is announced of it is `EndpointTest`."""
 
     endpoint_id: UUID
+
+
+class Endpoint(Aggregate):
+    """A stream of nothing but tests."""
+
+    def test(self) -> None:
+        """Once more."""
+        self.record(Tested(self.id))
+
+    def _on_Tested(self, event: Tested) -> None:  # noqa: N802 - named after its event
+        """Only the version moves."""
+
+
+ENDPOINTS: Repository[Endpoint] = Repository(
+    table="ledger_endpoints",
+    aggregate=Endpoint,
+    events={"Tested": Tested},
+    columns=lambda _: {},
+    announce=lambda _, event: Announcement(EndpointTest(endpoint_id=event.endpoint_id)),
+)
 
 
 class Append(BaseModel):
@@ -129,16 +153,12 @@ async def _append_slowly(database: Database, wanted: Append) -> None:
 
 
 async def _append(tx: Transaction, wanted: Append) -> None:
-    found = {row["stream_id"]: row["version"] for row in await tx.fetch(_VERSIONS, wanted.streams)}
     now = datetime.now(UTC)
     for stream_id in wanted.streams:
-        before = found.get(stream_id, 0)
-        ids = [new_id() for _ in range(wanted.events)]
-        events = [Tested(stream_id)] * wanted.events
-        eventstore.append(tx, stream_id, expected_version=before, ids=ids, events=events, now=now)
-        fact = Announcement(EndpointTest(endpoint_id=stream_id))
-        messages = [(event_id, before + n, fact) for n, event_id in enumerate(ids, 1)]
-        enqueue(tx, stream_id=stream_id, messages=messages, now=now)
+        endpoint = await ENDPOINTS.find(tx, stream_id) or Endpoint(id=stream_id)
+        for _ in range(wanted.events):
+            endpoint.test()
+        ENDPOINTS.save(tx, endpoint, now=now)
 
 
 def _handler(name: str, settings: LedgerSettings) -> Handler:
@@ -181,9 +201,9 @@ def override_constants() -> None:
         setattr(module, constant, partial(getattr(module, constant), **value) if isinstance(value, dict) else value)
 
 
-async def _make_ledger(database_url: str) -> None:
-    connection = await asyncpg.connect(database_url)
-    await connection.execute(_APPLIED)
+async def _make_table(side: str) -> None:
+    connection = await asyncpg.connect(LedgerSettings().database_url.get_secret_value())
+    await connection.execute(_TABLES[side])
     await connection.close()
 
 
@@ -194,8 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     crash_as_told()
     build = {"producer": producer, "consumer": consumer}[side]
     app.main(build, [role])
-    if side == "consumer":
-        uvloop.run(_make_ledger(LedgerSettings().database_url.get_secret_value()))
+    uvloop.run(_make_table(side))  # only `migrate` comes back
 
 
 if __name__ == "__main__":
