@@ -92,7 +92,7 @@ def test_the_command_says_when_every_promise_was_kept() -> None:
 
 
 REACHED = {
-    "applies", "is parked", "is noted for the ladder", "is tried alone", "is lost in", "is sent again", "refused, yet in",
+    "applies", "is parked", "is noted for the ladder", "is tried alone", "is lost in", "facts.resent", "refused, yet in",
     "permanent", "exhausted", "crashed", "broker", "redriving", "discarded", "told to leave", "goes on",
     "outbox.lease_lapsed", "outbox.refused", "outbox.quarantined", "outbox.leases_kept", "outbox.database_unavailable",
     "event.retry", "consumer.batch_failed", "consumer.paused", "consumer.retry_not_published", "gap.asked",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -44,10 +44,15 @@ class Queue:
 
     name: str
     step_s: float | None = None
+    limit: int | None = None  # of returns
     ready: deque[Message] = field(default_factory=deque)
     channels: list[Channel] = field(default_factory=list)
     turn: int = 0
     loses_next: bool = False
+
+    def gives_up(self, message: Message) -> bool:
+        """It came back too often."""
+        return self.limit is not None and message.returns > self.limit
 
     def size(self) -> int:
         """Ready and unacknowledged."""
@@ -86,11 +91,10 @@ class Channel:
 
 
 class Broker:
-    """The server. `taken` hands what is sent to a queue to who consumes it outside of all processes."""
+    """The server."""
 
-    def __init__(self, world: World, *, delivery_limit: int, dead: str) -> None:
+    def __init__(self, world: World, *, dead: str) -> None:
         self.world = world
-        self.delivery_limit = delivery_limit
         self.down = False
         self._up_at = 0.0
         self.blocked_until = 0.0
@@ -98,7 +102,6 @@ class Broker:
         self.queues: dict[str, Queue] = {}
         self.channels: list[Channel] = []
         self.links: list[Link] = []
-        self.taken: dict[str, Callable[[bytes], None]] = {}
         self._bindings: list[tuple[str, str, str]] = []
         self._routes: dict[tuple[str, str], list[Queue]] = {}
         self._dead = dead
@@ -107,16 +110,16 @@ class Broker:
         """For a while it takes nothing."""
         return now < self.refuses_until and not self.world.calm
 
-    def declare(self, name: str, bindings: Iterable[tuple[str, str]] = (), *, step_s: float | None = None) -> None:
+    def declare(
+        self, name: str, bindings: Iterable[tuple[str, str]] = (), *, step_s: float | None = None,
+        limit: int | None = None,
+    ) -> None:  # fmt: skip
         """A queue, bound to (exchange, pattern)."""
-        self.queues[name] = Queue(name, step_s)
+        self.queues[name] = Queue(name, step_s, limit)
         self._bindings += [(exchange, pattern, name) for exchange, pattern in bindings]
 
     def put(self, exchange: str, key: str, message_id: str, body: bytes, headers: Mapping[str, Any]) -> bool:
         """Whether there was a queue for it."""
-        if exchange == "" and key in self.taken:
-            self.taken[key](body)
-            return True
         queues = self._route(exchange, key)
         routed = exchange.startswith("evt.")
         for queue in queues:
@@ -205,10 +208,10 @@ class Broker:
         channel.unacked.clear()
         for message in reversed(back):
             message.returns += 1
-            if message.returns <= self.delivery_limit:
+            if not queue.gives_up(message):
                 queue.ready.appendleft(message)
         for message in back:
-            if message.returns > self.delivery_limit:
+            if queue.gives_up(message):
                 self._die(queue, message)
         self.pump(queue)
 
@@ -320,11 +323,10 @@ class Batch:
 
 
 class SimulatedPublisher:
-    """`chassis.broker.Publisher`. `watch` sees what is handed over, at that instant."""
+    """`chassis.broker.Publisher`."""
 
     def __init__(self, broker: Broker, process: Process) -> None:
         self.ready = asyncio.Event()
-        self.watch: Callable[[Sequence[Outgoing]], None] = lambda _: None
         self._broker = broker
         self._world = broker.world
         self._process = process
@@ -342,16 +344,12 @@ class SimulatedPublisher:
             await asyncio.sleep(self._world.random.uniform(*RECONNECT_S))
 
     async def publish(self, message: Outgoing) -> None:
-        [answer] = await self._hand_over([message])
+        [answer] = await self.publish_all([message])
         if answer is not None:
             raise answer
 
     async def publish_all(self, messages: Sequence[Outgoing]) -> list[Answer]:
-        return await self._hand_over(messages)
-
-    async def _hand_over(self, messages: Sequence[Outgoing]) -> list[Answer]:
         self._process.must_live()
-        self.watch(messages)
         link = self._link
         if link is None or link.lost.is_set():
             return [BrokerUnavailable() for _ in messages]

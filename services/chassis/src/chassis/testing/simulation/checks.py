@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
+from contracts.events.identity import UserSuspended
+
 from chassis.message_store import Stream
 from chassis.testing.simulation.broker import Broker
 from chassis.testing.simulation.database import Tables
 from chassis.testing.simulation.schedule import CONSUMERS
 from chassis.testing.simulation.world import World
+
+HANDLED = UserSuspended.routing_key()
 
 
 class Ledger:
@@ -54,7 +58,7 @@ class Ledger:
     def _missing(self, consumer: str, subject: UUID, had: Sequence[int], before: int) -> list[int]:
         """Announced versions that were not applied, and not discarded by an operator."""
         expected = [version for version in range(1, before)
-                    if version not in had and self._tables.events[subject, version].announced]  # fmt: skip
+                    if version not in had and self._tables.events[subject, version].routing_key == HANDLED]  # fmt: skip
         if not expected:
             return expected
         discarded = {letter.stream.version for letter in self._tables.letters.values()
@@ -68,7 +72,6 @@ def left_over(tables: Tables, broker: Broker) -> list[str]:
     found = {
         "in the outbox": len(tables.outbox),
         "parked": sum(map(len, tables.parked.values())),
-        "waiting": sum(row.waiting for row in tables.positions.values()),
         "retrying": sum(not _had(tables, *key, stream) for key, (stream, _) in tables.retrying.items()),
         "suspect": len(tables.suspects),
         "dead letters": sum(letter.status in ("open", "redriving") for letter in tables.letters.values()),

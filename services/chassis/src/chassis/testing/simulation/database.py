@@ -16,6 +16,7 @@ from chassis.database import Transaction
 from chassis.kernel import ConcurrentUpdate
 from chassis.message_store import Parked, Stream
 from chassis.outbox import PARTITIONS, partition_of
+from chassis.repository import Fact
 from chassis.testing.simulation.world import FLIGHT_S, Process, World
 
 WOKEN = 0.5  # of the commits
@@ -34,7 +35,7 @@ class Kept:
 
 
 @dataclass(slots=True)
-class Behind:
+class Row:
     """A row of `parked_messages`."""
 
     message: Parked
@@ -55,18 +56,6 @@ class Letter:
     status: str = "open"
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """A row of `events`, as it is announced."""
-
-    subject: UUID
-    version: int
-    event_id: UUID
-    routing_key: str
-    body: bytes
-    announced: bool
-
-
 @dataclass
 class Tables:
     """What is committed."""
@@ -78,7 +67,7 @@ class Tables:
     relays: dict[UUID, float] = field(default_factory=dict)
     inbox: set[tuple[str, UUID]] = field(default_factory=set)
     positions: dict[tuple[str, UUID], Kept] = field(default_factory=dict)
-    parked: dict[tuple[str, UUID], dict[int, Behind]] = field(default_factory=dict)
+    parked: dict[tuple[str, UUID], dict[int, Row]] = field(default_factory=dict)
     retrying: dict[tuple[str, str], tuple[Stream, float]] = field(default_factory=dict)
     suspects: dict[tuple[str, str], int] = field(default_factory=dict)
     letters: dict[tuple[str, str, str, bytes], Letter] = field(default_factory=dict)
@@ -126,12 +115,12 @@ class Database:
             "exchange": exchange, "routing_key": key, "body": body,
         }  # fmt: skip
 
-    def append(self, facts: Sequence[Fact], rows: Sequence[dict[str, Any]]) -> None:
+    def append(self, subject: UUID, facts: Sequence[Fact], rows: Sequence[dict[str, Any]]) -> None:
         """Commit events and their messages."""
         for fact in facts:
             self.world.note("{} is committed", fact.event_id)
-            self.tables.events[fact.subject, fact.version] = fact
-            self.tables.versions[fact.subject] = fact.version
+            self.tables.events[subject, fact.version] = fact
+            self.tables.versions[subject] = fact.version
         for row in rows:
             self.tables.outbox[row["id"]] = row
         self._wake()

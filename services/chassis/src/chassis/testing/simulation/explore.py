@@ -90,4 +90,5 @@ def _be_quiet() -> None:
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL), cache_logger_on_first_use=True
     )
+    gc.freeze()  # the libraries stay
     gc.set_threshold(GARBAGE_AFTER)

@@ -18,11 +18,11 @@ from chassis.gaps import Gaps
 from chassis.message_store import Position
 from chassis.outbox import PARTITIONS, Relay
 from chassis.testing.simulation import service, stores
-from chassis.testing.simulation.broker import SimulatedPublisher
 from chassis.testing.simulation.database import Database
+from chassis.testing.simulation.service import Leased
 from chassis.testing.simulation.stores import SimulatedMessages
 
-_send = SimulatedPublisher.publish_all
+_send = Leased.publish_all
 _keep_leases = Relay._keep_leases
 
 
@@ -31,14 +31,14 @@ async def _every_time_first(_: SimulatedMessages, tx: Transaction, name: str, me
     return set(message_ids)
 
 
-async def _confirmed_at_once(publisher: SimulatedPublisher, messages: Sequence[Outgoing]) -> list[Answer]:
+async def _confirmed_at_once(publisher: Leased, messages: Sequence[Outgoing]) -> list[Answer]:
     """Rows are deleted as soon as they are sent."""
     sending = asyncio.ensure_future(_send(publisher, messages))
     sending.add_done_callback(lambda done: done.cancelled() or done.exception())
     return [None for _ in messages]
 
 
-async def _taken_as_confirmed(publisher: SimulatedPublisher, messages: Sequence[Outgoing]) -> list[Answer]:
+async def _taken_as_confirmed(publisher: Leased, messages: Sequence[Outgoing]) -> list[Answer]:
     """What the broker refuses is deleted like what it took."""
     answers = await _send(publisher, messages)
     return [None if isinstance(answer, PublishRefused) else answer for answer in answers]
@@ -114,8 +114,8 @@ async def _forgotten_later(*_: Any, **__: Any) -> None:
 
 _BROKEN: dict[str, tuple[Any, str, Any]] = {
     "no-inbox": (SimulatedMessages, "first_time", _every_time_first),
-    "delete-before-confirm": (SimulatedPublisher, "publish_all", _confirmed_at_once),
-    "delete-refused": (SimulatedPublisher, "publish_all", _taken_as_confirmed),
+    "delete-before-confirm": (Leased, "publish_all", _confirmed_at_once),
+    "delete-refused": (Leased, "publish_all", _taken_as_confirmed),
     "no-lease-check": (Relay, "_keep_leases", _leases_for_ever),
     "lease-steals": (stores, "lease", _lease_everything),
     "ack-before-commit": (service, "handle_for_ever", _acknowledged_first),

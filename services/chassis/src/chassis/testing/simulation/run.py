@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 import structlog
-from contracts.topology import control_queue, dead_letter_queue, queue
+from contracts.topology import dead_letter_queue, queue
 
 from chassis import crashpoints
 from chassis.telemetry import Context, in_context
@@ -56,22 +56,21 @@ class Run:
     def __init__(self, schedule: Schedule, *, traced: bool) -> None:
         self._schedule = schedule
         self._world = world = World(schedule, traced=traced)
-        self._broker = Broker(world, delivery_limit=schedule.delivery_limit, dead=dead_letter_queue(SERVICE))
+        self._broker = Broker(world, dead=dead_letter_queue(SERVICE))
         self._database = Database(world)
         self._subjects = [world.new_id() for _ in range(schedule.subjects)]
         world.names |= {str(subject): letter for subject, letter in zip(self._subjects, "abc", strict=False)}
-        self._producer = Producer(world, self._database, self._broker, self._subjects, SERVICE)
+        self._producer = Producer(world, self._database, self._subjects, SERVICE)
         self._plan = Plan(world, self._subjects)
         self._ledger = Ledger(world, self._database.tables)
         self._leaving: list[asyncio.Task[None]] = []
         self._starts: dict[str, Callable[[str], Process]] = {}
-        self._broker.taken[control_queue(SERVICE)] = self._producer.asked
         world.died = self._died
 
     def outcome(self) -> Outcome:
         """Run it to its end."""
         world, loop = self._world, self._world.loop
-        declare(self._broker)
+        declare(self._broker, delivery_limit=self._schedule.delivery_limit)
         with _crashing(world), _logged(world), in_context(NOBODY):
             try:
                 loop.run_until_complete(self._whole())

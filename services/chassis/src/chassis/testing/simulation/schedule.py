@@ -103,7 +103,8 @@ def schedule_of(seed: int) -> Schedule:
     draw = random.Random(seed)
     calm_at = draw.uniform(1, 5)
     subjects = draw.randint(1, 3)
-    changes = _changes(draw, subjects, calm_at)
+    changes, faults = _changes(draw, subjects, calm_at), _faults(draw, calm_at)
+    loses = any(fault.kind == "lose a message" for fault in faults)
     return Schedule(
         seed=seed,
         relays=draw.randint(1, 3),
@@ -115,9 +116,9 @@ def schedule_of(seed: int) -> Schedule:
         delivery_limit=draw.choice((3, 6, 20)),
         weather=_weather(draw),
         changes=changes,
-        faults=_faults(draw, calm_at),
+        faults=faults,
         ills=_ills(draw, changes),
-        discards=draw.choice((0.0, 0.0, 0.3)),
+        discards=0.0 if loses else draw.choice((0.0, 0.3)),  # who discards what shows a loss will never see it
     )
 
 

@@ -14,6 +14,7 @@ from contracts.events.identity import UserSuspended
 from contracts.registry import Received
 
 from chassis.broker import Outgoing, Subscription, handle_for_ever
+from chassis.confirms import Answer
 from chassis.consumer import Consumer, ConsumerRunner, Handler, NotYet, Order
 from chassis.database import Transaction
 from chassis.gaps import Gaps
@@ -22,6 +23,7 @@ from chassis.kernel import ConcurrentUpdate
 from chassis.outbox import Pace, Relay
 from chassis.testing.simulation.broker import RECONNECT_S, STEP_S, Broker, SimulatedPublisher
 from chassis.testing.simulation.database import Changes, Database
+from chassis.testing.simulation.producer import AnswersFromEvents
 from chassis.testing.simulation.schedule import CONSUMERS
 from chassis.testing.simulation.stores import SimulatedMessages, SimulatedOutbox
 from chassis.testing.simulation.world import Killed, Process, World
@@ -61,40 +63,53 @@ class Plan:
         self._left = {key: found for key, found in self._left.items() if found[0] != "defect"}
 
 
-def declare(broker: Broker) -> None:
+def declare(broker: Broker, *, delivery_limit: int) -> None:
     """The topology of `chassis.broker.declare_topology`."""
     for name, order in ORDERS.items():
         bindings = Consumer(name, dict.fromkeys((UserSuspended,), _nothing), order).bindings
-        broker.declare(
-            topology.queue(SERVICE, name), [(topology.exchange(producer), key) for producer, key in bindings]
-        )
+        sources = [(topology.exchange(producer), key) for producer, key in bindings]
+        broker.declare(topology.queue(SERVICE, name), sources, limit=delivery_limit)
     for delay_s, step_s in zip(topology.RETRY_DELAYS_S, STEP_S, strict=True):
         step = topology.retry_queue(SERVICE, delay_s)
         broker.declare(step, [(step, "")], step_s=step_s)
     broker.declare(topology.dead_letter_queue(SERVICE))
+    broker.declare(topology.control_queue(SERVICE))
 
 
 async def _nothing(tx: Transaction, received: Received) -> None:
     raise AssertionError("never called")
 
 
+class Leased:
+    """What a relay publishes through; whatever it hands over, it has the lease at that instant."""
+
+    def __init__(self, process: Process, publisher: SimulatedPublisher, database: Database, owner: UUID) -> None:
+        self.ready = publisher.ready
+        self._process = process
+        self._publisher = publisher
+        self._database = database
+        self._owner = owner
+
+    async def publish_all(self, messages: Sequence[Outgoing]) -> list[Answer]:
+        self._process.must_live()
+        for message in messages:
+            holder, until = self._database.tables.leases[message.slot]
+            if holder != self._owner or until < self._database.now:
+                world, who = self._process.world, self._process.name
+                world.broken(f"{who} publishes {world.names.get(message.message_id)} without its lease")
+        return await self._publisher.publish_all(messages)
+
+
 def start_relay(world: World, broker: Broker, database: Database, name: str) -> Process:
-    """A process with a relay, whose every publishing is checked against the leases."""
+    """A process with a relay, and with the answers to who misses facts."""
     process, owner = Process(world, name), world.new_id()
     publisher = SimulatedPublisher(broker, process)
-
-    def watch(messages: Sequence[Outgoing]) -> None:
-        leases, now = database.tables.leases, world.loop.time()
-        for message in messages:
-            holder, until = leases[message.slot]
-            if holder != owner or until < now:
-                world.broken(
-                    f"{process.name} publishes {message.message_id} of partition {message.slot} without its lease"
-                )
-
-    publisher.watch = watch
-    relay = Relay(SimulatedOutbox(database, process), publisher, owner=owner, pace=PACE, clock=process.clock)
-    process.start({"publisher": publisher.run, "relay": relay.run})
+    leased = Leased(process, publisher, database, owner)
+    relay = Relay(SimulatedOutbox(database, process), leased, owner=owner, pace=PACE, clock=process.clock)
+    control = AnswersFromEvents(process, database, publisher, SERVICE).subscription
+    process.start(
+        {"publisher": publisher.run, "relay": relay.run, "control": lambda: _consume(process, broker, control)}
+    )
     return process
 
 
@@ -149,7 +164,7 @@ async def _suffer(process: Process, ill: str | None) -> None:
 async def _consume(process: Process, broker: Broker, subscription: Subscription) -> None:
     """`chassis.broker.Subscriber`: a channel, until it is lost; then another."""
     schedule, world = process.world.schedule, process.world
-    limited = replace(subscription, prefetch=schedule.prefetch, batch_max=schedule.batch)
+    limited = replace(subscription, prefetch=schedule.prefetch, batch_max=min(schedule.batch, subscription.batch_max))
     while True:
         try:
             channel = broker.consume(process, limited.queue, limited.prefetch)

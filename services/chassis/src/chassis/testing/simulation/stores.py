@@ -6,15 +6,17 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from chassis.broker import Incoming
-from chassis.database import Row, Transaction
-from chassis.message_store import CLAIM_S, PARKED_LOOK, Gap, Parked, Position, Stream
+from chassis.database import Transaction
+from chassis.message_store import PARKED_LOOK, Gap, Parked, Position, Stream
 from chassis.outbox import PARTITIONS, Wanted
-from chassis.testing.simulation.database import Behind, Changes, Database, Kept, Letter, Tables
+from chassis.testing.simulation.database import Changes, Database, Kept, Letter, Row, Tables
 from chassis.testing.simulation.world import Process
+
+CLAIM_S = 1.0  # shorter than `chassis.message_store` has it, as all times here
 
 T = TypeVar("T")
 
@@ -32,11 +34,11 @@ class SimulatedOutbox:
     async def lease(self, owner: UUID, seconds: float) -> list[int]:
         return await self._database.ask(self._process, lambda: lease(self._database, owner, seconds))
 
-    async def read(self, wanted: Wanted) -> list[Row]:
+    async def read(self, wanted: Wanted) -> list[Any]:
         return await self._database.ask(self._process, lambda: _next(self._database.tables, wanted))
 
-    async def delete_and_read(self, owner: UUID, gone: Sequence[Row], wanted: Wanted) -> list[Row]:
-        def act() -> list[Row]:
+    async def delete_and_read(self, owner: UUID, gone: Sequence[Any], wanted: Wanted) -> list[Any]:
+        def act() -> list[Any]:
             tables, now = self._database.tables, self._database.now
             rows = _next(tables, wanted)  # one snapshot: what is deleted here is still seen
             for row in gone:
@@ -77,7 +79,7 @@ def _release(database: Database, owner: UUID, parts: Sequence[int]) -> None:
             leases[part] = (owner, database.now - 1)
 
 
-def _next(tables: Tables, wanted: Wanted) -> list[Row]:
+def _next(tables: Tables, wanted: Wanted) -> list[Any]:
     parts, without = set(wanted.parts), set(wanted.without)
     rows = [row for row in tables.outbox.values() if row["part"] in parts and row["order_key"] not in without]
     return sorted(rows, key=lambda row: int(row["id"]))[: wanted.limit]
@@ -134,7 +136,7 @@ class SimulatedMessages:
             for message in messages:
                 behind = self._tables.parked.setdefault((consumer, message.stream_id), {})
                 self._note("{} is parked by {}", message.message_id, consumer)
-                behind.setdefault(message.version, Behind(message, self._database.now))
+                behind.setdefault(message.version, Row(message, self._database.now))
 
         cast("Changes", tx).change(act)
 
@@ -148,13 +150,11 @@ class SimulatedMessages:
             if not behind:
                 row.waiting, row.asked_at = False, None
                 return None
-            first = min(behind)
-            found, now = behind[first], self._database.now
-            claimed = found.tried_at is not None and found.tried_at > now - CLAIM_S
-            if first != row.version + 1 or claimed:
+            first, now = behind[min(behind)], self._database.now
+            if first.message.version != row.version + 1 or (first.tried_at or -math.inf) > now - CLAIM_S:
                 return None
-            suspect, found.tried_at = found.tried_at is not None, now
-            return replace(found.message, suspect=suspect)
+            suspect, first.tried_at = first.tried_at is not None, now
+            return replace(first.message, suspect=suspect)
 
         return await self._act_locked(consumer, stream_id, act)
 
@@ -226,8 +226,8 @@ class SimulatedMessages:
         def act() -> int:
             behind = self._tables.parked.pop((consumer, stream_id), {})
             for version, row in behind.items():
-                stream, parked = Stream(stream_id, version), row.message
-                self._keep(Letter(consumer, queue, parked.message_id, parked.body, "gap_timeout", stream))
+                stream, message = Stream(stream_id, version), row.message
+                self._keep(Letter(consumer, queue, message.message_id, message.body, "gap_timeout", stream))
             return len(behind)
 
         return await self._act_locked(consumer, stream_id, act)
@@ -253,7 +253,7 @@ class SimulatedMessages:
         for message_id in message_ids:
             self._tables.retrying.pop((consumer, message_id), None)
 
-    def _forget_had(self, consumer: str, stream_id: UUID, version: int) -> dict[int, Behind]:
+    def _forget_had(self, consumer: str, stream_id: UUID, version: int) -> dict[int, Row]:
         behind = self._tables.parked.get((consumer, stream_id), {})
         for had in [known for known in behind if known <= version]:
             del behind[had]
@@ -266,10 +266,10 @@ class SimulatedMessages:
 
     def _gap(self, consumer: str, stream_id: UUID, row: Kept) -> Gap:
         behind = self._tables.parked[consumer, stream_id]
-        first = min(behind)
-        parked_s = self._database.now - behind[first].parked_at
+        first = behind[min(behind)]
+        parked_s = self._database.now - first.parked_at
         missing = self._fate(consumer, Stream(stream_id, row.version + 1))
-        return Gap(stream_id, row.version, first, behind[first].message.producer, parked_s, missing)
+        return Gap(stream_id, row.version, first.message.version, first.message.producer, parked_s, missing)
 
     def _fate(self, consumer: str, stream: Stream) -> str | None:
         tables, overdue = self._tables, self._database.now - PARKED_LOOK.total_seconds()
