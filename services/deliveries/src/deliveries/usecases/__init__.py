@@ -5,6 +5,7 @@ from deliveries.usecases.asking import Asked, NotYourDelivery, Policy
 from deliveries.usecases.claims import claim, confirm, contest_no_show, no_show, reassign, release
 from deliveries.usecases.custody import Custody, show_code
 from deliveries.usecases.ends import cancel, fail
+from deliveries.usecases.following import Following
 from deliveries.usecases.handovers import (
     dropoff,
     override_dropoff,
@@ -25,17 +26,21 @@ from deliveries.usecases.reactions import (
 )
 from deliveries.usecases.road import discard, lose, refuse, reroute
 from deliveries.usecases.saving import EXPIRE, UNCONFIRMED
-from deliveries.usecases.seeing import history
+from deliveries.usecases.seeing import WhereTo, history, offers, where_to
+from deliveries.usecases.stages import entered
+from deliveries.usecases.stages import timers as stage_timers
 
 __all__ = [
     "EXPIRE",
     "UNCONFIRMED",
     "Asked",
     "Custody",
+    "Following",
     "KnownBatch",
     "NewDelivery",
     "NotYourDelivery",
     "Policy",
+    "WhereTo",
     "batch_spoiled",
     "cancel",
     "claim",
@@ -43,6 +48,7 @@ __all__ = [
     "contest_no_show",
     "discard",
     "dropoff",
+    "entered",
     "expire",
     "fail",
     "grant_hold",
@@ -51,6 +57,7 @@ __all__ = [
     "know_volunteer",
     "lose",
     "no_show",
+    "offers",
     "organization_gone",
     "override_dropoff",
     "override_pickup",
@@ -65,5 +72,7 @@ __all__ = [
     "reroute",
     "return_",
     "show_code",
+    "stage_timers",
     "volunteer_suspended",
+    "where_to",
 ]
