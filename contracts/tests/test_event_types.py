@@ -15,7 +15,7 @@ from contracts.registry import event_types
 TYPE = re.compile(r"vouajudar\.[a-z]+(\.[a-z]+(_[a-z]+)*){2}\.v[1-9][0-9]*")
 # What has happened, where English does not say it with -ed.
 HAPPENED = frozenset(
-    {"ready", "held", "reservation_made", "lost", "goods_lost", "picked_up", "volunteer_no_show", "test"}
+    {"ready", "held", "reservation_made", "lost", "goods_lost", "picked_up", "volunteer_no_show", "withdrawn", "test"}
 )
 
 

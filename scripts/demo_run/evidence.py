@@ -101,12 +101,12 @@ class Evidence:
 
 
 def _stored(producer: str, row: Row) -> Stored:
-    actor = row["meta"].get("actor_id")
+    actor, kind = row["meta"].get("actor_id"), row["type"].partition(".")[0]  # in whatever revision it was stored
     return Stored(
         id=UUID(int=row["event_id"].int),
         producer=producer,
-        kind=row["type"],
-        public=None if is_private(producer) else published_as(producer, row["type"]),
+        kind=kind,
+        public=None if is_private(producer) else published_as(producer, kind),
         stream=UUID(int=row["stream_id"].int),
         version=row["version"],
         at=row["occurred_at"],

@@ -35,6 +35,7 @@ from chassis.migrate import head_of, migrate, version_table
 from chassis.operations import operations_router
 from chassis.outbox import OutboxTables, Relay
 from chassis.pagination import Cursors
+from chassis.process_routes import process_routes
 from chassis.ratelimit import Quotas
 from chassis.redrive import Redriver
 from chassis.refold import refold
@@ -137,7 +138,8 @@ def create_app(runtime: Runtime) -> FastAPI:
     )
     app.state.runtime = runtime
     problems.install(app)
-    for router in (*service.routers, operations_router(runtime), dead_letter_routes(runtime)):
+    operations = (operations_router(runtime), dead_letter_routes(runtime), process_routes(runtime))
+    for router in (*service.routers, *operations):
         app.include_router(router)
     _describe_problems(app)
     return app

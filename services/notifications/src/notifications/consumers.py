@@ -27,6 +27,10 @@ RESOURCE_EVENTS: tuple[type[Event], ...] = (
     resources.ResourceRequestFulfilled, resources.ReservationMade, resources.ReservationReceived,
     resources.ReservationCancelled, resources.ReservationExpired,
 )  # fmt: skip
+MATCH_EVENTS: tuple[type[Event], ...] = (
+    resources.MatchProposed, resources.MatchAccepted, resources.MatchDeclined, resources.MatchExpired,
+    resources.MatchWithdrawn,
+)  # fmt: skip
 IDENTITY_EVENTS: tuple[type[Event], ...] = (identity.OrganizationVerified, identity.OrganizationSuspended)
 
 
@@ -70,6 +74,9 @@ def events(*, message_lifetime: timedelta) -> Consumer:
         )
         await usecases.tell(tx, fact, lifetime=message_lifetime, now=_now())
 
+    async def match(tx: Transaction, received: Received) -> None:
+        await usecases.tell(tx, _match(received), lifetime=message_lifetime, now=_now())
+
     async def organization(tx: Transaction, received: Received) -> None:
         event: Any = received.event
         parties = {Party.ORGANIZATION: [event.organization_id]}
@@ -80,6 +87,7 @@ def events(*, message_lifetime: timedelta) -> Consumer:
         **dict.fromkeys(BATCH_EVENTS, _waiting(batch)),
         **dict.fromkeys(DELIVERY_EVENTS, _waiting(delivery)),
         **dict.fromkeys(RESOURCE_EVENTS, _waiting(request)),
+        **dict.fromkeys(MATCH_EVENTS, _waiting(match)),
         **dict.fromkeys(IDENTITY_EVENTS, _waiting(organization)),
     }
     return Consumer("events", handlers)
@@ -124,6 +132,14 @@ def _fact(
     )
 
 
+def _match(received: Received) -> Fact:
+    event: Any = received.event
+    item = {"quantity": event.quantity, "unit": event.unit, "product_name": event.product_name}
+    ids = {"match_id": event.match_id, "batch_id": event.batch_id, "request_id": event.request_id}
+    parties = {Party.PROVIDER: [event.provider_organization_id], Party.RECEIVER: [event.organization_id]}
+    return _fact(received, parties=parties, place_id=event.place_id, context={**ids, "items": [item]})
+
+
 # What a text says besides what all events of an aggregate have in common.
 _SPECIFICS: Mapping[str, tuple[str, ...]] = {
     "BatchRecalled": ("severity", "reason"),
@@ -135,6 +151,10 @@ _SPECIFICS: Mapping[str, tuple[str, ...]] = {
     "ReservationReceived": ("reservation_id",),
     "ReservationCancelled": ("reservation_id",),
     "ReservationExpired": ("reservation_id",),
+    "MatchProposed": ("expires_at",),
+    "MatchAccepted": ("reservation_id",),
+    "MatchDeclined": ("reason",),
+    "MatchWithdrawn": ("reason",),
 }
 
 
