@@ -74,7 +74,8 @@ class Suite:
         self.servers()  # queues that the tests before left bound would take what should be unroutable
         self.run(FAULTS.as_posix(), [FAULTS], ["-m", "fault and not slow and not whole_stack"])
         self.whole_stack()
-        self.run(END_TO_END.name, [END_TO_END], ["-m", "not slow and (whole_stack or not fault)"])
+        self.run(END_TO_END.name, [END_TO_END], [f"--ignore={FAULTS}"])
+        self.run(f"{FAULTS} on the whole stack", [FAULTS], ["-m", "whole_stack and not slow"])
 
     def faults(self, paths: Sequence[Path], options: Sequence[str]) -> None:
         """Every fault, slow ones included; the servers they break are this run's own."""
