@@ -17,7 +17,7 @@ from chassis.consumer import Consumer, ConsumerRunner, NotYet, Order
 from chassis.database import Database, Transaction
 from chassis.gaps import Gaps
 from chassis.kernel import new_id
-from chassis.message_store import SqlMessageStore
+from chassis.message_store import PARKED_LOOK, SqlMessageStore, Stream, forget_overdue
 from chassis.outbox import Announcement, envelope_bytes
 from chassis.telemetry import in_context, start_context
 from contracts.commands import Resend, command_of
@@ -333,6 +333,51 @@ async def test_what_kills_the_process_is_tried_alone_and_then_put_aside(gated: R
     assert [await gated.applied(stream) for stream in neighbours] == [[1]] * 5
     query = "SELECT count(*) FROM suspects WHERE consumer = $1"
     assert await gated.database.reading().fetchval(query, gated.name) == 0
+
+
+async def test_what_had_its_effect_alone_is_no_suspect_even_when_the_process_died_then(
+    gated: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its effect and the end of the suspicion are one commit: nobody comes back to it."""
+
+    class Killed(BaseException):
+        """The process ends here."""
+
+    stream = new_id()
+    await gated.take(stream, 2)
+    await gated.database.pool.execute(
+        "UPDATE parked_messages SET tried_at = now() - interval '1 hour' WHERE stream_id = $1", stream
+    )
+
+    def die(name: str) -> None:
+        if name == "consumer.committed" and gated.runner.consumer.health.completed:
+            raise Killed
+
+    gated.runner.consumer.health.completed = 0
+    monkeypatch.setattr("chassis.consumer.reached", die)
+    with pytest.raises(Killed):
+        await gated.take(stream, 1)
+    monkeypatch.undo()
+    await gated.runner.drain(stream)
+
+    assert await gated.applied(stream) == [1, 2]
+    query = "SELECT count(*) FROM suspects WHERE consumer = $1"
+    assert await gated.database.reading().fetchval(query, gated.name) == 0
+
+
+async def test_notes_of_the_ladder_do_not_stay_for_ever(gated: Rig) -> None:
+    """What is long overdue counts no more; the note of what still waits stays."""
+    gone, waiting = Stream(new_id(), 1), Stream(new_id(), 1)
+    store = gated.runner.store
+    await store.retrying(gated.name, "gone", gone, delay_s=60)
+    await gated.age(2 * PARKED_LOOK.total_seconds())
+    await store.retrying(gated.name, "waiting", waiting, delay_s=60)
+
+    async with gated.database.transaction() as tx:
+        forget_overdue(tx)
+
+    query = "SELECT message_id FROM retrying_messages WHERE consumer = $1"
+    assert [row["message_id"] for row in await gated.database.reading().fetch(query, gated.name)] == ["waiting"]
 
 
 def _returned(incoming: Incoming, times: int) -> Incoming:

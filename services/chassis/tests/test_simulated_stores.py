@@ -46,7 +46,7 @@ class Asked:
     async def ask_all(self) -> None:
         acts = [
             self._inbox, self._gate, self._gate, self._next_parked, self._unpark, self._retrying, self._suspect,
-            self._cleared, self._give_up, self._gaps, self._gaps, self._may_ask, self._skip, self._give_up_parked,
+            self._give_up, self._gaps, self._gaps, self._may_ask, self._skip, self._give_up_parked,
         ]  # fmt: skip
         for _ in range(ACTS):
             act = self._draw.choice(acts)
@@ -99,9 +99,6 @@ class Asked:
 
     async def _suspect(self) -> Any:
         return await self._store.suspect(self._consumer, self._message)
-
-    async def _cleared(self) -> Any:
-        await self._store.cleared(self._consumer, self._message)
 
     async def _give_up(self) -> Any:
         await self._store.give_up(

@@ -16,7 +16,7 @@ from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from pydantic import BaseModel
 from starlette.types import ASGIApp
 
-from chassis import deadletters, generations, idempotency, problems
+from chassis import deadletters, generations, idempotency, message_store, problems, replay
 from chassis.access import ACCESS_EVENTS, ACCESS_TABLES, Directory, project_access
 from chassis.auth import Authenticator
 from chassis.broker import Publisher, Subscriber, declare_topology, queue_depths
@@ -228,6 +228,8 @@ async def _housekeep(runtime: Runtime) -> None:
             async with runtime.database.transaction() as tx:
                 idempotency.expire(tx)
                 deadletters.forget_settled(tx)
+                message_store.forget_overdue(tx)
+                replay.forget_ended(tx)
                 await keep_partitions(tx, datetime.now(UTC).date())
         except TRANSIENT_ERRORS as error:
             log.warning("housekeeping.postponed", error=repr(error))

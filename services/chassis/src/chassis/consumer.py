@@ -340,16 +340,13 @@ class ConsumerRunner:
             EVENTS_HANDLED.labels(name, outcome).inc(count)
 
     async def _alone(self, message: Decoded) -> bool:
-        """As `_one`, of what may kill the process: each try is on record before it is made."""
+        """As `_one`, of what may kill the process: each try is on record before it is made, until how it went is."""
         message_id = message.incoming.message_id
         tries = await self._patience.surely(lambda: self.store.suspect(self._name, message_id))
         if tries > CRASHES_MAX:
             error = RuntimeError(f"the process did not survive it {CRASHES_MAX} times")
-            done = await self._give_up(message.incoming, error, reason="crashed", stream=message.stream)
-        else:
-            done = await self._one(message)
-        await self._patience.surely(lambda: self.store.cleared(self._name, message_id))
-        return done
+            return await self._give_up(message.incoming, error, reason="crashed", stream=message.stream)
+        return await self._one(message)
 
     async def _one(self, message: Decoded) -> bool:
         """True when the message needs nothing more here, False when it is in the ladder or a dead letter."""
@@ -436,7 +433,7 @@ def _returns(incoming: Incoming) -> int:
 
 
 def _tried_before(incoming: Incoming) -> bool:
-    """It may be on record as waiting in the ladder, even when its process died before it was sent there."""
+    """It may be on record as waiting in the ladder, even when its process died before it was sent there, or as suspect."""
     return attempt_of(incoming) > 1 or _returns(incoming) > 0
 
 

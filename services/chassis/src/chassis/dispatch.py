@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from chassis.database import UNAVAILABLE_ERRORS, Database
 from chassis.telemetry import log
+from chassis.waking import woken
 
 POLL_S_MAX = 1.0
 W = TypeVar("W")
@@ -42,7 +43,7 @@ class Dispatcher(Generic[W]):
             while True:
                 started = await self._start_due()
                 if not started or len(self._running) >= self._slots:
-                    await self._rest()
+                    await woken(self._wake, within_s=POLL_S_MAX)
         finally:
             if self._running:
                 await asyncio.gather(*self._running, return_exceptions=True)
@@ -70,10 +71,3 @@ class Dispatcher(Generic[W]):
             await self._act(piece)
         except Exception as error:  # the lease runs out and the piece is due again; one failure must not stop the rest
             log.error("dispatch.failed", error=repr(error), exc_info=True)
-
-    async def _rest(self) -> None:
-        try:
-            async with asyncio.timeout(POLL_S_MAX):
-                await self._wake.wait()
-        except TimeoutError:
-            pass

@@ -80,7 +80,6 @@ class MessageStore(Protocol):
     async def unpark(self, consumer: str, stream_id: UUID, version: int) -> None: ...
     async def retrying(self, consumer: str, message_id: str, stream: Stream, *, delay_s: float) -> None: ...
     async def suspect(self, consumer: str, message_id: str) -> int: ...
-    async def cleared(self, consumer: str, message_id: str) -> None: ...
     async def give_up(
         self, incoming: Incoming, error: BaseException, *, consumer: str, queue: str, reason: str, attempts: int,
         stream: Stream | None,
@@ -105,6 +104,7 @@ WHERE p.consumer = $1 AND p.stream_id = x.stream_id"""
 _PARK = """INSERT INTO parked_messages (consumer, stream_id, version, message_id, producer, body)
 SELECT $1, x.* FROM unnest($2::uuid[], $3::int[], $4::text[], $5::text[], $6::bytea[]) AS x ON CONFLICT DO NOTHING"""
 _TRIED = "DELETE FROM retrying_messages WHERE consumer = $1 AND message_id = ANY($2::text[])"
+_SURVIVED = "DELETE FROM suspects WHERE consumer = $1 AND message_id = ANY($2::text[])"
 
 _LOCK = "SELECT version FROM stream_positions WHERE consumer = $1 AND stream_id = $2 FOR UPDATE"
 _HAD = "DELETE FROM parked_messages WHERE consumer = $1 AND stream_id = $2 AND version <= $3"
@@ -116,9 +116,9 @@ _NONE_WAIT = "UPDATE stream_positions SET waiting = false, asked_at = NULL WHERE
 _UNPARK = "DELETE FROM parked_messages WHERE consumer = $1 AND stream_id = $2 AND version = $3"
 _RETRYING = """INSERT INTO retrying_messages (consumer, message_id, stream_id, version, due_at) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (consumer, message_id) DO UPDATE SET due_at = excluded.due_at"""
+_FORGET_OVERDUE = "DELETE FROM retrying_messages WHERE due_at < now() - $1::interval"
 _SUSPECT = """INSERT INTO suspects (consumer, message_id, tries) VALUES ($1, $2, 1)
 ON CONFLICT (consumer, message_id) DO UPDATE SET tries = suspects.tries + 1 RETURNING tries"""
-_CLEARED = "DELETE FROM suspects WHERE consumer = $1 AND message_id = $2"
 
 _GAPS = """SELECT p.stream_id, p.version, k.version AS next_version, k.producer,
     extract(epoch FROM now() - k.parked_at)::float8 AS parked_s,
@@ -184,9 +184,10 @@ class SqlMessageStore:
             tx.end_step()
 
     def tried(self, tx: Transaction, consumer: str, message_ids: Sequence[str]) -> None:
-        """Queue that these wait in the ladder no more."""
+        """Queue that these wait in the ladder no more, and that the process survived them."""
         if message_ids:
             tx.write(_TRIED, consumer, list(message_ids))
+            tx.write(_SURVIVED, consumer, list(message_ids))
             tx.end_step()
 
     async def next_parked(self, consumer: str, stream_id: UUID) -> Parked | None:
@@ -209,20 +210,16 @@ class SqlMessageStore:
             tx.write(_UNPARK, consumer, stream_id, version)
 
     async def retrying(self, consumer: str, message_id: str, stream: Stream, *, delay_s: float) -> None:
-        """A message goes into the ladder and will be back after `delay_s`: it is not missing."""
+        """A message goes into the ladder and will be back after `delay_s`: it is not missing, and did not kill."""
         async with self._database.command() as tx:
             due_at = datetime.now(UTC) + timedelta(seconds=delay_s)
             tx.write(_RETRYING, consumer, message_id, stream.id, stream.version, due_at)
+            tx.write(_SURVIVED, consumer, [message_id])
 
     async def suspect(self, consumer: str, message_id: str) -> int:
         """Count a try of a message that may kill the process, before it is tried; returns the count."""
         async with self._database.transaction() as tx:
             return int(await tx.fetchval(_SUSPECT, consumer, message_id))
-
-    async def cleared(self, consumer: str, message_id: str) -> None:
-        """It did not."""
-        async with self._database.command() as tx:
-            tx.write(_CLEARED, consumer, message_id)
 
     async def give_up(
         self, incoming: Incoming, error: BaseException, *, consumer: str, queue: str, reason: str, attempts: int,
@@ -235,7 +232,7 @@ class SqlMessageStore:
                 stream=None if stream is None else (stream.id, stream.version), now=datetime.now(UTC),
             )  # fmt: skip
             tx.write(_TRIED, consumer, [incoming.message_id])
-            tx.write(_CLEARED, consumer, incoming.message_id)
+            tx.write(_SURVIVED, consumer, [incoming.message_id])
 
     async def gaps(self, consumer: str) -> Sequence[Gap]:
         """Streams with parked messages, those asked for longest ago first; a bounded number."""
@@ -267,6 +264,11 @@ class SqlMessageStore:
             if rows:
                 tx.write(_HAD, consumer, stream_id, rows[-1]["version"])
         return len(rows)
+
+
+def forget_overdue(tx: Transaction) -> None:
+    """Queue the removal of notes of the ladder that count no more: what they are about was redriven, or is lost."""
+    tx.write(_FORGET_OVERDUE, PARKED_LOOK)
 
 
 def _parked(row: Row) -> Parked:

@@ -22,6 +22,7 @@ from chassis.crashpoints import reached
 from chassis.database import TRANSIENT_ERRORS, Database, Row, Transaction
 from chassis.kernel import ConcurrentUpdate
 from chassis.telemetry import EVENTS_PUBLISHED, OUTBOX_BLOCKED, OUTBOX_QUARANTINED, current_context, log
+from chassis.waking import woken
 
 PARTITIONS = 64
 BATCH = 500  # rows of one read
@@ -268,7 +269,7 @@ class Relay:
                 read = await self._round_or_wait()
                 pause_s = self._pace.poll_min if read or self._held else min(pause_s * 2, self._pace.poll_max)
                 if read < BATCH:
-                    await self._rest(pause_s)
+                    await woken(self._wake, within_s=pause_s)
         finally:
             await self._leave()
 
@@ -280,13 +281,6 @@ class Relay:
             log.warning("outbox.database_unavailable", error=repr(error))
             await asyncio.sleep(self._pace.unavailable)
             return 0
-
-    async def _rest(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
 
     async def round(self) -> int:
         """Delete what was confirmed, read what comes next and start to send it; returns how many rows were read.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -33,6 +32,7 @@ from chassis.kernel import ConcurrentUpdate
 from chassis.message_store import SqlMessageStore
 from chassis.migrate import head_of
 from chassis.telemetry import log
+from chassis.waking import woken
 from contracts import topology
 
 POLL_S = 0.5
@@ -132,10 +132,7 @@ class Projections:
                     await self.round()
                 except TRANSIENT_ERRORS as error:
                     log.warning("projections.postponed", error=repr(error))
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(POLL_S):
-                        await self._wake.wait()
-                self._wake.clear()
+                await woken(self._wake, within_s=POLL_S)
         finally:
             for name in [*self._running]:
                 await self._stop(name)
@@ -218,10 +215,7 @@ class Rebuilder:
                     pass
             except PASSING_ERRORS as error:
                 log.warning("projections.postponed", error=repr(error))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(POLL_S):
-                    await self._wake.wait()
-            self._wake.clear()
+            await woken(self._wake, within_s=POLL_S)
 
     async def turn(self) -> bool:
         """One step of a generation that is due; False when none is. A rebuild that cannot go on fails, and says why."""

@@ -17,6 +17,7 @@ from chassis.database import TRANSIENT_ERRORS, Database, Row, Transaction, under
 from chassis.kernel import ConcurrentUpdate, Conflict, new_id
 from chassis.outbox import return_to_queue
 from chassis.telemetry import DEAD_LETTERS_OPEN, log
+from chassis.waking import woken
 
 KIND = "dead-letters.redrive"
 HINT = "redrive"
@@ -126,15 +127,7 @@ class Redriver:
                 pause_s = POLL_S_MAX if due_in_s is None else max(0.005, min(due_in_s, POLL_S_MAX))
             except PASSING_ERRORS as error:
                 log.warning("redrive.postponed", error=repr(error))
-            await self._rest(pause_s)
-
-    async def _rest(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
-        self._wake.clear()
+            await woken(self._wake, within_s=pause_s)
 
     async def send_batch(self) -> bool:
         """Move the job that is due on by one batch; False when none is. One that cannot go on fails, and holds nothing."""

@@ -19,6 +19,7 @@ from chassis.database import TRANSIENT_ERRORS, Database, Row, Transaction
 from chassis.kernel import new_id
 from chassis.repository import VERSIONS, Fact, Repository
 from chassis.telemetry import REPLAYED, log
+from chassis.waking import woken
 
 HINT = "replay"
 PAGE_EVENTS = 1_000  # read at once
@@ -28,6 +29,7 @@ QUEUE_DEPTH_MAX = 20_000  # a consumer further behind than this is left to catch
 LEASE_S = 15.0  # longer than a page takes, a confirm that comes late included
 PAUSE_S = 1.0
 POLL_S_MAX = 1.0
+DAYS_KEPT = 30  # of what has ended
 ERROR_CHARS_MAX = 2_000
 PASSING_ERRORS: tuple[type[Exception], ...] = (BrokerUnavailable, *TRANSIENT_ERRORS)
 
@@ -48,11 +50,18 @@ WHERE id = $1 AND owner = $2 AND status = 'running' RETURNING id"""
 _END = """UPDATE replays SET status = $3, error = $4, sent = $5, total = $6, owner = NULL
 WHERE id = $1 AND owner = $2 AND status = 'running'"""
 
+_FORGET = """DELETE FROM replays WHERE status <> 'running' AND next_at < now() - make_interval(days => $1)"""
+
 
 def ask(tx: Transaction, command: Replay, *, now: datetime) -> None:
     """Queue a replay; one that is known already is not begun again."""
     tx.write(_ASK, command.replay_id, command.queue, command.aggregates, now)
     tx.hints.add(HINT)
+
+
+def forget_ended(tx: Transaction) -> None:
+    """Queue the removal of what ended long ago."""
+    tx.write(_FORGET, DAYS_KEPT)
 
 
 def cancel(tx: Transaction, command: CancelReplay) -> None:
@@ -113,15 +122,7 @@ class Replayer:
                     pass
             except PASSING_ERRORS as error:
                 log.warning("replay.postponed", error=repr(error))
-            await self._rest(POLL_S_MAX)
-
-    async def _rest(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
-        self._wake.clear()
+            await woken(self._wake, within_s=POLL_S_MAX)
 
     async def turn(self) -> bool:
         """Move the replay that is due on by some pages; False when none is."""

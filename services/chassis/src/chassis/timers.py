@@ -13,6 +13,7 @@ from chassis.crashpoints import reached
 from chassis.database import UNAVAILABLE_ERRORS, Database, Row, Transaction
 from chassis.kernel import new_id
 from chassis.telemetry import in_context, log, start_context
+from chassis.waking import woken
 
 POLL_S_MAX = 1.0
 RETRY_AFTER_S = 30  # a timer whose handler failed fires again after this long
@@ -59,15 +60,8 @@ class Timers:
             except UNAVAILABLE_ERRORS as error:
                 log.warning("timers.database_unavailable", error=repr(error))
                 due_in_s = POLL_S_MAX
-            await self._rest(POLL_S_MAX if due_in_s is None else max(0.005, min(due_in_s, POLL_S_MAX)))
-
-    async def _rest(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
-        self._wake.clear()
+            pause_s = POLL_S_MAX if due_in_s is None else max(0.005, min(due_in_s, POLL_S_MAX))
+            await woken(self._wake, within_s=pause_s)
 
     async def fire_one(self) -> bool:
         """Fire the earliest due timer; False when none is due. A failing one is postponed and does not hold the others."""

@@ -169,6 +169,7 @@ class SimulatedMessages:
             self._note("{} is noted for the ladder of {}", message_id, consumer)
             known, _ = self._tables.retrying.get((consumer, message_id), (stream, 0.0))
             self._tables.retrying[consumer, message_id] = (known, self._database.now + delay_s)
+            self._tables.suspects.pop((consumer, message_id), None)
 
         await self._act(act)
 
@@ -181,9 +182,6 @@ class SimulatedMessages:
 
         return await self._act(act)
 
-    async def cleared(self, consumer: str, message_id: str) -> None:
-        await self._act(lambda: self._tables.suspects.pop((consumer, message_id), None))
-
     async def give_up(
         self, incoming: Incoming, error: BaseException, *, consumer: str, queue: str, reason: str, attempts: int,
         stream: Stream | None,
@@ -192,7 +190,6 @@ class SimulatedMessages:
             self._note("{} is given up by {}: {}", incoming.message_id, consumer, reason)
             self._keep(Letter(consumer, queue, incoming.message_id, incoming.body, reason, stream))
             self._tried(consumer, [incoming.message_id])
-            self._tables.suspects.pop((consumer, incoming.message_id), None)
 
         await self._act(act)
 
@@ -252,6 +249,7 @@ class SimulatedMessages:
     def _tried(self, consumer: str, message_ids: Sequence[str]) -> None:
         for message_id in message_ids:
             self._tables.retrying.pop((consumer, message_id), None)
+            self._tables.suspects.pop((consumer, message_id), None)
 
     def _forget_had(self, consumer: str, stream_id: UUID, version: int) -> dict[int, Row]:
         behind = self._tables.parked.get((consumer, stream_id), {})
