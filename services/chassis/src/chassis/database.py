@@ -6,13 +6,13 @@ This is the only module that commits.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 import asyncpg
 import msgspec
@@ -27,6 +27,7 @@ ACQUIRE_TIMEOUT_S = 5  # longer than this for a connection means overload: answe
 STATEMENTS_CACHED = 500  # each use case has one combined statement; a service has well under a hundred shapes
 
 Row: TypeAlias = asyncpg.Record
+T = TypeVar("T")
 _SESSION = {"application_name": "vouajudar", "jit": "off", "timezone": "UTC"}
 _DIALECT = asyncpg_dialect.dialect()  # type: ignore[no-untyped-call]
 
@@ -123,9 +124,13 @@ class Transaction:
     touch the same row twice, and see nothing of each other.
     """
 
-    def __init__(self, runner: Runner, constraints: Mapping[str, type[DomainError]], *, locking: bool) -> None:
+    def __init__(
+        self, runner: Runner, constraints: Mapping[str, type[DomainError]], *, locking: bool,
+        hung: Callable[[], Awaitable[None]],
+    ) -> None:  # fmt: skip
         self._runner = runner
         self._constraints = constraints
+        self._hung = hung
         self._writes: list[tuple[str, tuple[Any, ...]]] = []
         self._ended: list[tuple[str, tuple[Any, ...]]] = []
         self._failure: Exception | None = None
@@ -136,19 +141,13 @@ class Transaction:
         """All rows of a bounded query."""
         await self._send_ended()
         sql, arguments = compiled(query, args, values)
-        try:
-            return await self._runner.fetch(sql, *arguments)
-        except asyncpg.DeadlockDetectedError as error:
-            raise ConcurrentUpdate from error
+        return await self._answer(self._runner.fetch(sql, *arguments))
 
     async def fetchrow(self, query: Query, *args: Any, **values: Any) -> Row | None:
         """The first row, or None."""
         await self._send_ended()
         sql, arguments = compiled(query, args, values)
-        try:
-            return await self._runner.fetchrow(sql, *arguments)
-        except asyncpg.DeadlockDetectedError as error:
-            raise ConcurrentUpdate from error
+        return await self._answer(self._runner.fetchrow(sql, *arguments))
 
     async def fetchval(self, query: Query, *args: Any, **values: Any) -> Any:
         """The first column of the first row, or None."""
@@ -193,13 +192,20 @@ class Transaction:
             for sql, steps in groupby(ended, key=itemgetter(0)):
                 arguments = [args for _, args in steps]
                 if len(arguments) == 1:
-                    await self._runner.execute(sql, *arguments[0])
+                    await self._answer(self._runner.execute(sql, *arguments[0]))
                 else:
-                    await self._runner.executemany(sql, arguments)
+                    await self._answer(self._runner.executemany(sql, arguments))
         except asyncpg.IntegrityConstraintViolationError as error:
             raise self._meaning(error) from error
+
+    async def _answer(self, asked: Awaitable[T]) -> T:
+        try:
+            return await asked
         except asyncpg.DeadlockDetectedError as error:  # an optimistic command met one that locks: it runs again
             raise ConcurrentUpdate from error
+        except TimeoutError:
+            await self._hung()
+            raise
 
     def _meaning(self, error: asyncpg.IntegrityConstraintViolationError) -> Exception:
         name = getattr(error, "constraint_name", None) or ""
@@ -265,12 +271,12 @@ class Database:
 
     def reading(self) -> Transaction:
         """For queries: nothing queued on it is ever sent."""
-        return Transaction(cast("Runner", self.pool), self._constraints, locking=False)
+        return self._on(self.pool, locking=False)
 
     @asynccontextmanager
     async def command(self) -> AsyncIterator[Transaction]:
         """Optimistic: reads without locks, then every queued write in one atomic statement at the end."""
-        transaction = Transaction(cast("Runner", self.pool), self._constraints, locking=False)
+        transaction = self._on(self.pool, locking=False)
         yield transaction
         await transaction.flush()
         reached("command.committed")
@@ -279,11 +285,22 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """A real transaction on one connection, for several statements that belong together."""
-        async with self.pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection, connection.transaction():
-            transaction = Transaction(cast("Runner", connection), self._constraints, locking=True)
-            yield transaction
-            await transaction.flush()
+        async with self.pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+            try:
+                async with connection.transaction():
+                    transaction = self._on(connection, locking=True)
+                    yield transaction
+                    await transaction.flush()
+            except TimeoutError:  # of the beginning or the end
+                await self.pool.expire_connections()
+                raise
         self._wake(transaction.hints)
+
+    def _on(self, runner: object, *, locking: bool) -> Transaction:
+        """One that hangs may be on a link that died in silence, and so may be the others: no connection is used again."""
+        return Transaction(
+            cast("Runner", runner), self._constraints, locking=locking, hung=self.pool.expire_connections
+        )
 
     def listen(self, hint: str, wake: Callable[[], None]) -> None:
         """Call `wake` after each commit in this process whose transaction carries `hint`; polling stays the truth."""
