@@ -113,11 +113,12 @@ class Evidence:
 
 def _stored(producer: str, row: Row) -> Stored:
     actor = row["meta"].get("actor_id")
+    kind = row["type"].partition(".r")[0]  # whatever revision of its shape was stored
     return Stored(
         id=UUID(int=row["event_id"].int),
         producer=producer,
-        kind=row["type"],
-        public=None if is_private(producer) else published_as(producer, row["type"]),
+        kind=kind,
+        public=None if is_private(producer) else published_as(producer, kind),
         stream=UUID(int=row["stream_id"].int),
         version=row["version"],
         at=row["occurred_at"],

@@ -27,6 +27,7 @@ TOLD: Mapping[tuple[str, str], tuple[str, ...]] = {
             "DeliveryCancelled", "DeliveryExpired",
         )
     },
+    ("deliveries", "WaitingVolunteerCalled"): ("waiting",),
     ("resources", "ResourceRequestFulfilled"): ("organization",),
     ("resources", "ReservationMade"): ("organization",),
     ("resources", "ReservationReceived"): ("donor",),
@@ -131,8 +132,9 @@ def _concerned(
     sure: set[UUID] = set()
     maybe: set[UUID] = set()
     for part in parts:
-        if part == "volunteer":
-            volunteer = row["data"].get("volunteer_id") or row["data"].get("previous_volunteer_id")
+        if part in ("volunteer", "waiting"):
+            named = ("waiting_id",) if part == "waiting" else ("volunteer_id", "previous_volunteer_id")
+            volunteer = next((row["data"][name] for name in named if row["data"].get(name)), None)
             people = {UUID(volunteer)} if volunteer else set()
             sure |= people
             maybe |= people

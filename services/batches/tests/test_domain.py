@@ -27,6 +27,7 @@ from batches.domain import (
     PlaceId,
     Product,
     QuantityCommitted,
+    Receiver,
     Rejection,
     Severity,
     Stage,
@@ -47,6 +48,7 @@ BATCH = BatchId(UUID(int=1))
 DELIVERY = DeliveryId(UUID(int=50))
 LINE = HoldId(UUID(int=100))
 OTHER_LINE = HoldId(UUID(int=101))
+SPLIT_LINE = HoldId(UUID(int=102))
 
 
 def a_batch(**changes: Any) -> Batch:
@@ -480,10 +482,12 @@ def test_a_command_outside_the_table_is_an_invalid_transition(status: Status) ->
 def test_every_event_survives_json() -> None:
     """An event written as JSON and read back is equal, and folding what was read gives the same batch."""
     batch = a_carried_batch(10)
-    batch.deliver(LINE, delivered=3)
+    batch.deliver(LINE, delivered=3, receiver=Receiver(organization_id=batch.organization_id, place_id=batch.place_id))
     batch.take_back(LINE, returned=2, usable=True)
     batch.lose(LINE, lost=1)
     batch.adjust(12, reason="found two")
+    batch.hold(SPLIT_LINE, delivery_id=DELIVERY, quantity=2, now=NOW)
+    batch.split_hold(SPLIT_LINE, sibling_id=HoldId(UUID(int=103)), sibling_delivery_id=DELIVERY, quantity=1)
     batch.hold(OTHER_LINE, delivery_id=DELIVERY, quantity=99, now=NOW)
     batch.record_temperature(40, stage=Stage.STORAGE, now=NOW)
     batch.recall(severity=Severity.LOW, reason="label")

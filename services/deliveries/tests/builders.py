@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -73,6 +75,15 @@ class World:
         self.partner = await self.callers.partner(self.provider_id)
         self.coordinator = await self.callers.person(platform_role="coordinator")
         self.stranger = await self.callers.person(member_of=await self.callers.organization())
+
+    @asynccontextmanager
+    async def crowded(self) -> AsyncIterator[World]:
+        """The same world through a connection per request, so that hundreds arrive at once."""
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(base_url=self.client.base_url, timeout=60, limits=limits) as client:
+            crowded = copy.copy(self)
+            crowded.client = client
+            yield crowded
 
     async def tell(self, batch: Batch, kind: type[Event], **specifics: Any) -> UUID:
         """Publish the next fact of a batch."""

@@ -17,6 +17,7 @@ SOME_LINES = [{"line_id": str(new_id()), "picked": 1}]
 COMMANDS: dict[str, dict[str, Any] | None] = {
     "claim": None,
     "confirm": None,
+    "waiting-list": None,
     "release": {"reason": "x"},
     "no-show": None,
     "no-show/contest": {"reason": "x"},

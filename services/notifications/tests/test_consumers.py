@@ -26,11 +26,15 @@ from services.notifications.tests.servers import Identity, PostOffice
 EXPECTED: dict[type[Event], str] = {
     batches.BatchExpired: "P",
     batches.BatchRecalled: "PRV",
+    batches.TemperatureRecorded: "PRV",
     batches.BatchHoldRejected: "PR",
     deliveries.DeliveryPlanned: "",
+    deliveries.DeliverySplit: "",
+    deliveries.DeliverySplitOff: "",
     deliveries.DeliveryOpened: "PR",
     deliveries.DeliveryClaimed: "PRV",
     deliveries.ClaimReleased: "PRV",
+    deliveries.WaitingVolunteerCalled: "V",
     deliveries.PickupConfirmed: "PRV",
     deliveries.DropoffRefused: "PRV",
     deliveries.DeliveryRerouted: "",
@@ -62,6 +66,8 @@ def golden(kind: type[Event], journey: Journey) -> Event:
         "receiving_organization_id": journey.receiver_id,
         "volunteer_id": None if kind is deliveries.ClaimReleased else journey.volunteer.id,
         "previous_volunteer_id": journey.volunteer.id,
+        "waiting_id": journey.volunteer.id,
+        "in_band": False,
         "delivery_id": journey.id,
         "batch_id": journey.batch_id,
         "place_id": journey.place_id,
@@ -183,6 +189,36 @@ async def test_a_recall_finds_everybody_who_was_brought_the_goods(people: People
     await people.until_told(event_id)
     assert await people.told(event_id) == of("PRV", journey)
     assert all(row["critical"] for row in (await people.mails_of(event_id)).values())
+
+
+async def test_an_alarm_is_for_those_who_have_or_bring_the_goods(people: People) -> None:
+    """Not for who was brought them already; and a reading in band is no alarm."""
+    journey, done = await people.journey(), await people.journey()
+    await people.hear(journey.fact(deliveries.PickupConfirmed, status="in_transit"))
+    delivered = done.fact(deliveries.DeliveryCompleted, status="delivered")
+    line = delivered.lines[0].model_copy(update={"batch_id": journey.batch_id})  # type: ignore[attr-defined]
+    marker = await people.hear(delivered.model_copy(update={"lines": [line]}))
+    await people.until_told(marker)
+    alarm = golden(batches.TemperatureRecorded, journey)
+
+    in_band = await people.hear(alarm.model_copy(update={"in_band": True}), subject=journey.batch_id)
+    event_id = await people.hear(alarm, subject=journey.batch_id, version=2)
+
+    await people.until_told(event_id)
+    assert await people.told(event_id) == of("PRV", journey)
+    assert await people.told(in_band) == set()
+
+
+async def test_who_waited_is_called_and_nobody_else(people: People) -> None:
+    """Also when the delivery has no volunteer, which it never has then."""
+    journey = await people.journey()
+
+    event_id = await people.hear(
+        journey.fact(deliveries.WaitingVolunteerCalled, volunteer_id=None, waiting_id=journey.volunteer.id)
+    )
+
+    await people.until_told(event_id)
+    assert await people.told(event_id) == {journey.volunteer.id}
 
 
 async def test_a_cancellation_is_critical_when_somebody_is_on_the_way(people: People) -> None:

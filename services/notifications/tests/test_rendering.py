@@ -44,6 +44,8 @@ SPECIFIC: dict[Kind, dict[str, Any]] = {
     Kind.BATCH_RECALLED: {"batch_id": "b", "items": [RICE], "severity": "critical", "reason": "mofo"},
     Kind.BATCH_EXPIRED: {"batch_id": "b", "items": [RICE]},
     Kind.CLAIM_RELEASED: {"delivery_id": "d", "items": [RICE], "reason": "chuva"},
+    Kind.WAITING_CALLED: {"delivery_id": "d", "items": [RICE]},
+    Kind.TEMPERATURE_ALARM: {"batch_id": "b", "items": [RICE], "temperature_dc": 95, "stage": "storage"},
     Kind.RESERVATION_RECEIVED: {"request_id": "r", "reservation_id": "s", "items": [MEALS]},
     Kind.RESERVATION_CANCELLED: {"request_id": "r", "reservation_id": "s", "items": [MEALS]},
     Kind.RESERVATION_EXPIRED: {"request_id": "r", "reservation_id": "s", "items": [MEALS]},
@@ -152,6 +154,8 @@ def test_any_name_and_reason_render(name: str, reason: str) -> None:
         (Kind.BATCH_READY, {"items": [{**MEALS, "category": "gold"}]}),
         (Kind.HOLD_REJECTED, {"reason": "because"}),
         (Kind.RESERVATION_MADE, {"mode": "drone"}),
+        (Kind.TEMPERATURE_ALARM, {"temperature_dc": "warm"}),
+        (Kind.TEMPERATURE_ALARM, {"stage": "orbit"}),
     ],
 )
 def test_a_context_that_does_not_fit_is_refused(kind: Kind, change: dict[str, Any]) -> None:
@@ -205,6 +209,18 @@ def test_quantities_read_as_people_say_them(quantity: int, unit: str, portuguese
     """Plural, separators and larger units follow the language."""
     assert format_quantity(quantity, unit, "pt-BR") == portuguese
     assert format_quantity(quantity, unit, "en") == english
+
+
+@pytest.mark.parametrize(
+    ("temperature_dc", "portuguese", "english"),
+    [(95, "9,5 °C", "9.5 °C"), (-125, "-12,5 °C", "-12.5 °C"), (600, "60 °C", "60 °C"), (0, "0 °C", "0 °C")],
+)
+def test_temperatures_read_as_people_say_them(temperature_dc: int, portuguese: str, english: str) -> None:
+    """Degrees with the comma or point of the language, from tenths."""
+    context = context_of(Kind.TEMPERATURE_ALARM, temperature_dc=temperature_dc)
+
+    assert f" {portuguese} (no armazenamento)" in render(Kind.TEMPERATURE_ALARM, "pt-BR", context).text
+    assert f" {english} (in storage)" in render(Kind.TEMPERATURE_ALARM, "en", context).text
 
 
 def test_times_are_those_of_the_place() -> None:

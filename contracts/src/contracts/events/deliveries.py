@@ -33,6 +33,15 @@ class DeliveryLine(Value):
     lost: Amount = 0
 
 
+class MovedLine(Value):
+    """So much of a line goes on as a line of another delivery; the goods stay held."""
+
+    line_id: UUID
+    sibling_line_id: UUID
+    batch_id: UUID
+    quantity: Amount
+
+
 class _DeliveryEvent(Event, abstract=True):
     producer: ClassVar[str] = "deliveries"
     aggregate: ClassVar[str] = "delivery"
@@ -51,6 +60,20 @@ class _DeliveryEvent(Event, abstract=True):
 
 class DeliveryPlanned(_DeliveryEvent):
     """Goods shall go from a provider to a receiving place; batches decides on the holds."""
+
+
+class DeliverySplit(_DeliveryEvent):
+    """A volunteer takes a part of it; the rest goes on as the delivery `sibling_id`."""
+
+    sibling_id: UUID
+    moved: list[MovedLine]
+
+
+class DeliverySplitOff(_DeliveryEvent):
+    """It is the rest of the delivery `parent_id`; its goods are held already, no hold is asked for."""
+
+    parent_id: UUID
+    moved: list[MovedLine]
 
 
 class DeliveryHoldGranted(_DeliveryEvent):
@@ -147,3 +170,21 @@ class VolunteerNoShowContested(_DeliveryEvent):
     """The volunteer says otherwise."""
 
     reason: str = Field(max_length=500)
+
+
+class WaitingListJoined(_DeliveryEvent):
+    """Somebody would carry it if it were open again."""
+
+    waiting_id: UUID
+
+
+class WaitingListLeft(_DeliveryEvent):
+    """Somebody waits for it no longer."""
+
+    waiting_id: UUID
+
+
+class WaitingVolunteerCalled(_DeliveryEvent):
+    """It is open again, and the first who waited is told."""
+
+    waiting_id: UUID

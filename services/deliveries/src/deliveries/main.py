@@ -18,7 +18,7 @@ def build() -> Service:
     return Service(
         name="deliveries",
         settings=settings,
-        routers=[api.router],
+        routers=api.ROUTERS,
         consumers=consumers.consumers(policy),
         streams={"delivery": DELIVERIES},
         timers=consumers.timers(policy),

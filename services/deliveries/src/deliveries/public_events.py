@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from chassis.outbox import Announcement
@@ -68,6 +69,12 @@ def _specifics(event: Any) -> dict[str, Any]:
         case facts.ClaimReleased():  # also when another claim followed in the same command
             opened = {"status": "open", "volunteer_id": None, "claimed_at": None}
             return opened | {"previous_volunteer_id": event.volunteer_id, "reason": event.reason}
+        case facts.DeliverySplit():
+            return {"sibling_id": event.sibling_id, "moved": [asdict(each) for each in event.moved]}
+        case facts.DeliverySplitOff():
+            return {"parent_id": event.parent_id, "moved": [asdict(each) for each in event.moved]}
+        case facts.WaitingListJoined() | facts.WaitingListLeft() | facts.WaitingVolunteerCalled():
+            return {"waiting_id": event.volunteer_id}
         case facts.VolunteerNoShow():
             return {"status": "claimed", "volunteer_id": event.volunteer_id, "reporter_id": event.reported_by}
         case facts.HoldGranted():

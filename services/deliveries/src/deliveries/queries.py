@@ -12,12 +12,13 @@ import msgspec
 from chassis.access import Principal
 from chassis.database import Row, Transaction
 from chassis.geo import EARTH_RADIUS_M, bounding_box
-from sqlalchemy import ColumnElement, FromClause, Select, Text, cast, func, or_, select
+from sqlalchemy import ColumnElement, FromClause, Select, Text, and_, cast, func, or_, select
 
 from deliveries.domain import Delivery, DeliveryNotFound, Status
 from deliveries.tables import DELIVERIES, PLACES
 
 EXACT_AFTER_END = timedelta(hours=24)
+CALENDAR_PAST, CALENDAR_MAX = timedelta(days=90), 500  # a season, at more than five claims a day
 COARSE_DECIMALS = 2  # of a degree: about a kilometre
 
 Point = tuple[float, float]
@@ -27,6 +28,10 @@ _DECODER = msgspec.json.Decoder(Delivery)
 _ONE = """SELECT d.state::text AS state, p.lat AS pickup_lat, p.lon AS pickup_lon, r.lat AS dropoff_lat, r.lon AS dropoff_lon
 FROM deliveries d LEFT JOIN access_places p ON p.place_id = d.pickup_place_id
 LEFT JOIN access_places r ON r.place_id = d.receiving_place_id WHERE d.id = $1"""
+_CARRIED = """SELECT d.state::text AS state, p.lat AS pickup_lat, p.lon AS pickup_lon, r.lat AS dropoff_lat, r.lon AS dropoff_lon
+FROM deliveries d LEFT JOIN access_places p ON p.place_id = d.pickup_place_id
+LEFT JOIN access_places r ON r.place_id = d.receiving_place_id
+WHERE d.volunteer_id = $1 AND d.claimed_at > $2 ORDER BY d.claimed_at DESC LIMIT $3"""
 _POINTS = "SELECT place_id, lat, lon FROM access_places WHERE place_id = ANY($1::uuid[])"
 
 
@@ -47,6 +52,7 @@ class Sight:
     delivery: Delivery
     party: bool
     exact: bool
+    waiting_position: int | None
     pickup: Point | None
     dropoff: Point | None
 
@@ -58,8 +64,9 @@ def is_party(principal: Principal, delivery: Delivery) -> bool:
 
 
 def is_visible(principal: Principal, delivery: Delivery) -> bool:
-    """An open delivery to everybody, any other to its parties."""
-    return delivery.status is Status.OPEN or is_party(principal, delivery)
+    """An open delivery to everybody, any other to its parties and to those who wait for it."""
+    waits = principal.id in delivery.waiting
+    return delivery.status is Status.OPEN or waits or is_party(principal, delivery)
 
 
 def sight_of(
@@ -68,7 +75,7 @@ def sight_of(
     """The delivery as the caller may see it."""
     exact = _knows_the_doors(principal, delivery, now)
     pickup, dropoff = _shown(pickup, exact=exact), _shown(dropoff, exact=exact)
-    return Sight(delivery, is_party(principal, delivery), exact, pickup, dropoff)
+    return Sight(delivery, is_party(principal, delivery), exact, _place_in_line(principal, delivery), pickup, dropoff)
 
 
 async def one(tx: Transaction, principal: Principal, delivery_id: UUID, *, now: datetime) -> Sight:
@@ -96,14 +103,20 @@ async def many(
     joined = joined.outerjoin(_DROPOFF, _DROPOFF.c.place_id == _D.receiving_place_id)
     query = select(*_COLUMNS).select_from(joined).order_by(_D.id.desc()).limit(limit + 1)
     if wanted.mine:
-        query = query.where(_concerned(principal))
+        query = query.where(or_(_concerned(principal), _waited_for(principal)))
     elif not principal.is_coordinator:
-        query = query.where(or_(_D.status == "open", _concerned(principal)))
+        query = query.where(or_(_D.status == "open", _concerned(principal), _waited_for(principal)))
     if wanted.status:
         query = query.where(_D.status.in_(wanted.status))
     if before is not None:
         query = query.where(_D.id < before)
     return [_of_row(row, principal, now) for row in await tx.fetch(_near(query, wanted))]
+
+
+async def carried_by(tx: Transaction, principal: Principal, *, now: datetime) -> list[Sight]:
+    """What the caller claimed lately and did not give back, the newest first."""
+    rows = await tx.fetch(_CARRIED, principal.id, now - CALENDAR_PAST, CALENDAR_MAX)
+    return [_of_row(row, principal, now) for row in rows]
 
 
 _COLUMNS: tuple[ColumnElement[Any], ...] = (
@@ -118,6 +131,10 @@ _COLUMNS: tuple[ColumnElement[Any], ...] = (
 def _concerned(principal: Principal) -> ColumnElement[bool]:
     personal = or_(_D.volunteer_id == principal.id, _D.planned_by == principal.id)
     return or_(personal, _D.party_ids.overlap(list(principal.memberships)))
+
+
+def _waited_for(principal: Principal) -> ColumnElement[bool]:
+    return and_(_D.status.in_(("open", "claimed")), _D.waiting_ids.contains([principal.id]))
 
 
 def _near(query: Select[Any], wanted: Filter) -> Select[Any]:
@@ -140,6 +157,10 @@ def _of_row(row: Row, principal: Principal, now: datetime) -> Sight:
     pickup = None if row["pickup_lat"] is None else (row["pickup_lat"], row["pickup_lon"])
     dropoff = None if row["dropoff_lat"] is None else (row["dropoff_lat"], row["dropoff_lon"])
     return sight_of(principal, _DECODER.decode(row["state"]), pickup=pickup, dropoff=dropoff, now=now)
+
+
+def _place_in_line(principal: Principal, delivery: Delivery) -> int | None:
+    return next((place for place, each in enumerate(delivery.waiting, 1) if each == principal.id), None)
 
 
 def _knows_the_doors(principal: Principal, delivery: Delivery, now: datetime) -> bool:

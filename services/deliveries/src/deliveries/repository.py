@@ -25,6 +25,7 @@ def _columns(delivery: Delivery) -> dict[str, Any]:
         "receiving_place_id": delivery.receiving_place_id,
         "planned_by": delivery.planned_by,
         "volunteer_id": delivery.volunteer_id,
+        "waiting_ids": delivery.waiting,
         "claimed_at": delivery.claimed_at,
         "busy_from": busy.from_at if busy else None,
         "busy_to": busy.to_at if busy else None,
@@ -194,6 +195,8 @@ _OF_BATCH = """SELECT id FROM deliveries WHERE batch_ids @> ARRAY[$1::uuid]
     AND status IN ('planned', 'open', 'claimed', 'in_transit', 'rerouting') ORDER BY id"""
 _OF_PARTY = """SELECT id FROM deliveries WHERE party_ids @> ARRAY[$1::uuid]
     AND status IN ('planned', 'open', 'claimed') ORDER BY id"""
+_WAITED_FOR = """SELECT id FROM deliveries WHERE waiting_ids @> ARRAY[$1::uuid] AND status IN ('open', 'claimed')
+    ORDER BY id"""
 _OF_VOLUNTEER = "SELECT id FROM deliveries WHERE volunteer_id = $1 AND status = 'claimed' ORDER BY id"
 
 
@@ -213,6 +216,11 @@ async def unfinished_of_batch(tx: Transaction, batch_id: UUID) -> list[UUID]:
 async def waiting_of_party(tx: Transaction, organization_id: UUID) -> list[UUID]:
     """Deliveries of an organization that nobody picked up yet."""
     return _ids(await tx.fetch(_OF_PARTY, organization_id))
+
+
+async def waited_for_by(tx: Transaction, volunteer_id: UUID) -> list[UUID]:
+    """Deliveries on whose waiting list the volunteer is."""
+    return _ids(await tx.fetch(_WAITED_FOR, volunteer_id))
 
 
 async def claimed_by(tx: Transaction, volunteer_id: UUID) -> list[UUID]:

@@ -21,6 +21,7 @@ DELIVERIES = Table(
     Column("receiving_place_id", UUID, nullable=False),
     Column("planned_by", UUID, nullable=False),
     Column("volunteer_id", UUID),
+    Column("waiting_ids", ARRAY(UUID), nullable=False),
     Column("claimed_at", _MOMENT),
     Column("busy_from", _MOMENT),
     Column("busy_to", _MOMENT),

@@ -16,10 +16,13 @@ from contracts.registry import Received
 from notifications import usecases
 from notifications.domain import TELLINGS, DirectoryBehind, Fact, Followed, Party
 
-BATCH_EVENTS: tuple[type[Event], ...] = (batches.BatchExpired, batches.BatchRecalled, batches.BatchHoldRejected)
+BATCH_EVENTS: tuple[type[Event], ...] = (
+    batches.BatchExpired, batches.BatchRecalled, batches.TemperatureRecorded, batches.BatchHoldRejected,
+)  # fmt: skip
 DELIVERY_EVENTS: tuple[type[Event], ...] = (
-    deliveries.DeliveryPlanned, deliveries.DeliveryOpened, deliveries.DeliveryClaimed, deliveries.ClaimReleased,
-    deliveries.PickupConfirmed, deliveries.DropoffRefused, deliveries.DeliveryRerouted, deliveries.DeliveryCompleted,
+    deliveries.DeliveryPlanned, deliveries.DeliverySplit, deliveries.DeliverySplitOff, deliveries.DeliveryOpened,
+    deliveries.DeliveryClaimed, deliveries.ClaimReleased, deliveries.WaitingVolunteerCalled, deliveries.PickupConfirmed,
+    deliveries.DropoffRefused, deliveries.DeliveryRerouted, deliveries.DeliveryCompleted,
     deliveries.DeliveryReturned, deliveries.DeliveryDiscarded, deliveries.DeliveryFailed, deliveries.DeliveryCancelled,
     deliveries.DeliveryExpired,
 )  # fmt: skip
@@ -45,6 +48,9 @@ def events(*, message_lifetime: timedelta) -> Consumer:
             await usecases.tell_of_hold(tx, fact, event.delivery_id, lifetime=message_lifetime, now=_now())
         elif isinstance(event, batches.BatchRecalled):
             await usecases.tell_holders(tx, fact, event.batch_id, lifetime=message_lifetime, now=_now())
+        elif isinstance(event, batches.TemperatureRecorded):
+            if not event.in_band:
+                await usecases.tell_bearers(tx, fact, event.batch_id, lifetime=message_lifetime, now=_now())
         else:
             await usecases.tell(tx, fact, lifetime=message_lifetime, now=_now())
 
@@ -127,6 +133,7 @@ def _fact(
 # What a text says besides what all events of an aggregate have in common.
 _SPECIFICS: Mapping[str, tuple[str, ...]] = {
     "BatchRecalled": ("severity", "reason"),
+    "TemperatureRecorded": ("temperature_dc", "stage"),
     "BatchHoldRejected": ("delivery_id", "reason"),
     "ClaimReleased": ("reason",),
     "DropoffRefused": ("reason",),
@@ -159,6 +166,8 @@ def _follow(tx: Transaction, received: Received) -> None:
 
 def _delivery_parties(event: Any) -> dict[Party, list[UUID]]:
     volunteer_id = event.volunteer_id or getattr(event, "previous_volunteer_id", None)
+    if isinstance(event, deliveries.WaitingVolunteerCalled):
+        volunteer_id = event.waiting_id
     return {
         Party.PROVIDER: event.provider_organization_ids,
         Party.RECEIVER: [event.receiving_organization_id],
@@ -167,7 +176,12 @@ def _delivery_parties(event: Any) -> dict[Party, list[UUID]]:
 
 
 def _is_about_pickup(event: Any) -> bool:
-    return isinstance(event, deliveries.DeliveryClaimed | deliveries.ClaimReleased | deliveries.PickupConfirmed)
+    return isinstance(event, _OF_PICKUP)
+
+
+_OF_PICKUP = (
+    deliveries.DeliveryClaimed, deliveries.ClaimReleased, deliveries.WaitingVolunteerCalled, deliveries.PickupConfirmed,
+)  # fmt: skip
 
 
 def _batch_item(event: Any) -> dict[str, Any]:

@@ -25,10 +25,12 @@ class Kind(StrEnum):
     BATCH_READY = "batch_ready"
     BATCH_EXPIRED = "batch_expired"
     BATCH_RECALLED = "batch_recalled"
+    TEMPERATURE_ALARM = "temperature_alarm"
     HOLD_REJECTED = "hold_rejected"
     DELIVERY_OPENED = "delivery_opened"
     DELIVERY_CLAIMED = "delivery_claimed"
     CLAIM_RELEASED = "claim_released"
+    WAITING_CALLED = "waiting_called"
     DELIVERY_PICKED_UP = "delivery_picked_up"
     DELIVERY_REFUSED = "delivery_refused"
     DELIVERY_COMPLETED = "delivery_completed"
@@ -70,10 +72,12 @@ _EVERYBODY = (Party.PROVIDER, Party.RECEIVER, Party.VOLUNTEER)
 TELLINGS: Mapping[str, Telling] = {
     "BatchExpired": _told(Kind.BATCH_EXPIRED, Party.PROVIDER),
     "BatchRecalled": _told(Kind.BATCH_RECALLED, *_EVERYBODY),  # receivers and volunteers of every delivery of it
+    "TemperatureRecorded": _told(Kind.TEMPERATURE_ALARM, *_EVERYBODY),  # out of band; of every delivery not over yet
     "BatchHoldRejected": _told(Kind.HOLD_REJECTED, Party.PROVIDER, Party.RECEIVER),
     "DeliveryOpened": _told(Kind.DELIVERY_OPENED, Party.PROVIDER, Party.RECEIVER),
     "DeliveryClaimed": _told(Kind.DELIVERY_CLAIMED, *_EVERYBODY),
     "ClaimReleased": _told(Kind.CLAIM_RELEASED, *_EVERYBODY),
+    "WaitingVolunteerCalled": _told(Kind.WAITING_CALLED, Party.VOLUNTEER),  # who waited, not who gave it back
     "PickupConfirmed": _told(Kind.DELIVERY_PICKED_UP, *_EVERYBODY),
     "DropoffRefused": _told(Kind.DELIVERY_REFUSED, *_EVERYBODY),
     "DeliveryCompleted": _told(Kind.DELIVERY_COMPLETED, *_EVERYBODY),
@@ -90,6 +94,7 @@ TELLINGS: Mapping[str, Telling] = {
 
 DIRECTORY_LAG_MAX = timedelta(seconds=60)  # past it, those who are known are told and nobody is waited for
 OVER = ("cancelled", "expired", "failed", "returned", "discarded")  # deliveries whose goods nobody took home
+LIVE = ("planned", "open", "claimed", "in_transit", "rerouting")  # deliveries whose goods are still to be handed over
 
 
 @dataclass(frozen=True, slots=True)

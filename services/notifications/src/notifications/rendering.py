@@ -62,10 +62,12 @@ _SHAPES: Mapping[Kind, _Shape] = {
     Kind.BATCH_READY: _shape("batch_id", "items", "pickup_from", "pickup_to", optional=["use_by_at"]),
     Kind.BATCH_EXPIRED: _shape("batch_id", "items"),
     Kind.BATCH_RECALLED: _shape("batch_id", "items", "severity", "reason"),
+    Kind.TEMPERATURE_ALARM: _shape("batch_id", "items", "temperature_dc", "stage"),
     Kind.HOLD_REJECTED: _shape("delivery_id", "items", "reason", optional=["batch_id"]),
     Kind.DELIVERY_OPENED: _shape("delivery_id", "items"),
     Kind.DELIVERY_CLAIMED: _shape("delivery_id", "items"),
     Kind.CLAIM_RELEASED: _shape("delivery_id", "items", optional=["reason"]),
+    Kind.WAITING_CALLED: _shape("delivery_id", "items"),
     Kind.DELIVERY_PICKED_UP: _shape("delivery_id", "items"),
     Kind.DELIVERY_COMPLETED: _shape("delivery_id", "items"),
     Kind.DELIVERY_CANCELLED: _shape("delivery_id", "items", optional=["reason"]),
@@ -292,6 +294,14 @@ def _reason_filter(context: Context, reason: str) -> str:
     return str(context["words"]["reason"].get(reason, reason))
 
 
+@pass_context
+def _celsius_filter(context: Context, temperature_dc: int) -> str:
+    try:
+        return f"{format_decimal(temperature_dc / 10, locale=_babel(context['locale']))} °C"
+    except TypeError as error:
+        raise ContextMismatch(f"no temperature: {temperature_dc!r}") from error
+
+
 def _word(words: Mapping[str, Any], group: str, key: str) -> str:
     if key not in words[group]:
         raise ContextMismatch(f"no {group} {one_line(key)!r}")
@@ -314,7 +324,9 @@ def _environment(*, autoescape: bool) -> ImmutableSandboxedEnvironment:
         keep_trailing_newline=True,
         auto_reload=False,
     )
-    environment.filters |= {"moment": _moment_filter, "word": _word_filter, "reason": _reason_filter}
+    environment.filters |= {
+        "moment": _moment_filter, "word": _word_filter, "reason": _reason_filter, "celsius": _celsius_filter,
+    }  # fmt: skip
     return environment
 
 

@@ -9,7 +9,19 @@ from uuid import UUID
 
 from chassis.database import Row, Transaction
 
-from notifications.domain import OVER, Contact, Fact, Followed, Kind, Mail, Outcome, Preferences, Status, WantedContact
+from notifications.domain import (
+    LIVE,
+    OVER,
+    Contact,
+    Fact,
+    Followed,
+    Kind,
+    Mail,
+    Outcome,
+    Preferences,
+    Status,
+    WantedContact,
+)
 
 CONTACT_FRESH_H = 24  # an older address is asked for again, in the background, before the next mails
 MAIL_LEASE_S = 90  # three times what one sending may take
@@ -144,10 +156,11 @@ async def delivery(tx: Transaction, delivery_id: UUID) -> Followed | None:
     return None if row is None else _followed(row)
 
 
-async def deliveries_of(tx: Transaction, batch_id: UUID) -> list[Followed]:
-    """Every delivery that carries, will carry or has brought goods of a batch."""
+async def deliveries_of(tx: Transaction, batch_id: UUID, *, live: bool = False) -> list[Followed]:
+    """Every delivery that carries, will carry or has brought goods of a batch; `live` leaves those out that are done."""
     sql = "SELECT * FROM deliveries WHERE batch_ids @> ARRAY[$1::uuid] AND status <> ALL($2::text[])"
-    return [_followed(row) for row in await tx.fetch(sql, batch_id, list(OVER))]
+    found = await tx.fetch(sql, batch_id, list(OVER))
+    return [_followed(row) for row in found if not live or row["status"] in LIVE]
 
 
 def _followed(row: Row) -> Followed:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 import pytest_asyncio
 from contracts.topology import queue
+from hypothesis import HealthCheck, settings
 
 from chassis.app import Runtime, Service
 from chassis.broker import declare_topology
@@ -19,6 +20,11 @@ from chassis.migrate import migrate
 from chassis.testing.bus import Bus, Tap, purge
 from chassis.testing.callers import Callers
 from chassis.testing.live import LiveService, service_environment
+
+# `--hypothesis-profile deep` tries what every run tries, five thousand times; machines name no number of their own.
+settings.register_profile("small", max_examples=60, deadline=None)
+settings.register_profile("deep", max_examples=5_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("small")
 
 
 def _needed(name: str) -> str:

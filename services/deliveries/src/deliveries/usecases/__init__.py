@@ -2,7 +2,16 @@
 
 from deliveries.repository import KnownBatch, know_batch, know_volunteer
 from deliveries.usecases.asking import Asked, NotYourDelivery, Policy
-from deliveries.usecases.claims import claim, confirm, contest_no_show, no_show, reassign, release
+from deliveries.usecases.claims import (
+    claim,
+    confirm,
+    contest_no_show,
+    join_waiting_list,
+    leave_waiting_list,
+    no_show,
+    reassign,
+    release,
+)
 from deliveries.usecases.custody import Custody, show_code
 from deliveries.usecases.ends import cancel, fail
 from deliveries.usecases.handovers import (
@@ -47,8 +56,10 @@ __all__ = [
     "fail",
     "grant_hold",
     "history",
+    "join_waiting_list",
     "know_batch",
     "know_volunteer",
+    "leave_waiting_list",
     "lose",
     "no_show",
     "organization_gone",

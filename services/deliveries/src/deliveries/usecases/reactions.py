@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from chassis.database import Transaction
 
 from deliveries import repository
-from deliveries.domain import BatchId, Delivery, LineId, Spoilage, Status
+from deliveries.domain import BatchId, Delivery, LineId, Spoilage, Status, UserId
 from deliveries.repository import DELIVERIES
 from deliveries.usecases.asking import Policy
 from deliveries.usecases.saving import save, set_timers
@@ -33,24 +34,25 @@ async def reject_hold(
 
 async def batch_spoiled(tx: Transaction, policy: Policy, *, batch_id: UUID, cause: Spoilage, now: datetime) -> None:
     """A batch expired or was recalled: every unfinished delivery with goods of it is told."""
-    ids = await repository.unfinished_of_batch(tx, batch_id)
-    await _each(tx, policy, ids, lambda delivery: delivery.batch_spoiled(BatchId(batch_id), cause=cause), now=now)
+    of_batch = partial(repository.unfinished_of_batch, tx, batch_id)
+    await _each(tx, policy, of_batch, lambda delivery: delivery.batch_spoiled(BatchId(batch_id), cause=cause), now=now)
 
 
 async def organization_gone(
     tx: Transaction, policy: Policy, *, organization_id: UUID, reason: str, now: datetime
 ) -> None:
     """A party was suspended or closed: what nobody picked up yet is called off."""
-    ids = await repository.waiting_of_party(tx, organization_id)
-    await _each(tx, policy, ids, lambda delivery: _cancel(delivery, reason), now=now)
+    of_party = partial(repository.waiting_of_party, tx, organization_id)
+    await _each(tx, policy, of_party, lambda delivery: _cancel(delivery, reason), now=now)
 
 
 async def volunteer_suspended(tx: Transaction, policy: Policy, *, user_id: UUID, now: datetime) -> None:
-    """A suspended volunteer claims no more, and what they did not pick up yet is open again."""
+    """A suspended volunteer claims no more and waits for nothing; what they did not pick up yet is open again."""
     repository.suspend_volunteer(tx, user_id)
     await tx.flush()
-    ids = await repository.claimed_by(tx, user_id)
-    await _each(tx, policy, ids, _release_suspended, now=now)
+    waited_for = partial(repository.waited_for_by, tx, user_id)
+    await _each(tx, policy, waited_for, lambda delivery: delivery.leave_waiting_list(UserId(user_id)), now=now)
+    await _each(tx, policy, partial(repository.claimed_by, tx, user_id), _release_suspended, now=now)
 
 
 async def expire(tx: Transaction, policy: Policy, *, delivery_id: UUID, now: datetime) -> None:
@@ -75,13 +77,22 @@ def _after_timer(tx: Transaction, policy: Policy, delivery: Delivery, now: datet
 
 
 async def _each(
-    tx: Transaction, policy: Policy, ids: Sequence[UUID], decide: Callable[[Delivery], None], *, now: datetime
+    tx: Transaction,
+    policy: Policy,
+    find: Callable[[], Awaitable[list[UUID]]],
+    decide: Callable[[Delivery], None],
+    *,
+    now: datetime,
 ) -> None:
-    for delivery_id in ids:
-        delivery = await DELIVERIES.get(tx, delivery_id)
-        decide(delivery)
-        save(tx, delivery, min_handling=policy.min_handling, now=now)
-        await tx.flush()
+    """Decide on every delivery that is found, and on what split off from one of them while its row was waited for."""
+    done: set[UUID] = set()
+    while ids := [each for each in await find() if each not in done]:
+        for delivery_id in ids:
+            delivery = await DELIVERIES.get(tx, delivery_id)
+            decide(delivery)
+            save(tx, delivery, min_handling=policy.min_handling, now=now)
+            await tx.flush()
+        done.update(ids)
 
 
 def _cancel(delivery: Delivery, reason: str) -> None:
