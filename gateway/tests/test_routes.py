@@ -19,7 +19,14 @@ ROUTES = {
         "/v1/api-keys/1/rotate",
     ],
     "batches": ["/v1/batches", "/v1/batches/1/ready"],
-    "deliveries": ["/v1/deliveries/1/claim", "/v1/tasks", "/v1/sync", "/v1/me/deliveries.ics"],
+    "deliveries": [
+        "/v1/deliveries/1/claim",
+        "/v1/tasks",
+        "/v1/task-templates/1",
+        "/v1/offers",
+        "/v1/sync",
+        "/v1/me/deliveries.ics",
+    ],
     "resources": [
         "/v1/resource-requests",
         "/v1/reservations/1",

@@ -27,7 +27,7 @@ async def test_every_fact_is_told_again_as_it_was_told(world: World, broker_url:
     heard = [*world.tap.received]
 
     async with Asking(broker_url, "deliveries") as asking:
-        mark = await asking.replay(["delivery"])
+        mark = await asking.replay(["delivery", "follow_up", "task", "task_templates"])
 
     assert same_as_first_told(asking.received, heard) >= 12
     assert (mark.sent, mark.total, mark.error) == (len(asking.received), len(asking.received), None)

@@ -22,7 +22,7 @@ from notifications.rendering import LOCALES, brief
 from services.notifications.tests.people import Journey, People
 from services.notifications.tests.servers import Identity, PostOffice
 
-# P provider's members, R receiver's members, V volunteer
+# P provider's members, R receiver's members, V volunteer, C coordinators
 EXPECTED: dict[type[Event], str] = {
     batches.BatchExpired: "P",
     batches.BatchRecalled: "PRV",
@@ -44,6 +44,15 @@ EXPECTED: dict[type[Event], str] = {
     deliveries.DeliveryFailed: "",
     deliveries.DeliveryCancelled: "PRV",
     deliveries.DeliveryExpired: "PRV",
+    deliveries.DeliveryOffered: "V",
+    deliveries.DeliveryUnclaimed: "PC",
+    deliveries.PickupReminded: "V",
+    deliveries.PickupDelayed: "PRVC",
+    deliveries.DropoffDelayed: "RVC",
+    deliveries.RerouteAsked: "V",
+    deliveries.RerouteDelayed: "PVC",
+    deliveries.TaskCreated: "P",
+    deliveries.TaskExpired: "P",
     resources.ResourceRequestFulfilled: "R",
     resources.ReservationMade: "R",
     resources.ReservationReceived: "P",
@@ -52,6 +61,9 @@ EXPECTED: dict[type[Event], str] = {
     identity.OrganizationVerified: "P",
     identity.OrganizationSuspended: "P",
 }
+
+
+_WITHOUT_VOLUNTEER = {deliveries.ClaimReleased, deliveries.TaskCreated, deliveries.TaskExpired}
 
 
 def golden(kind: type[Event], journey: Journey) -> Event:
@@ -64,7 +76,9 @@ def golden(kind: type[Event], journey: Journey) -> Event:
         "donor_organization_id": journey.provider_id,
         "provider_organization_ids": [journey.provider_id],
         "receiving_organization_id": journey.receiver_id,
-        "volunteer_id": None if kind is deliveries.ClaimReleased else journey.volunteer.id,
+        "volunteer_id": None if kind in _WITHOUT_VOLUNTEER else journey.volunteer.id,
+        "volunteer_ids": [journey.volunteer.id],
+        "assigned_organization_ids": [journey.provider_id],
         "previous_volunteer_id": journey.volunteer.id,
         "waiting_id": journey.volunteer.id,
         "in_band": False,
@@ -96,8 +110,11 @@ def test_every_event_taken_is_expected_here() -> None:
 
 @pytest.mark.parametrize("kind", EXPECTED, ids=lambda kind: kind.__name__)
 async def test_each_event_reaches_its_people(people: People, kind: type[Event], database: Database) -> None:
-    """Every member of the organizations concerned, and the volunteer where there is one; nobody else; readable."""
+    """Every member of the organizations concerned, the volunteer where there is one, all coordinators; nobody else; readable."""
     journey = await people.journey()
+    await people.callers.person(platform_role="coordinator")
+    sql = "SELECT user_id FROM access_users WHERE 'coordinator' = ANY(roles) AND NOT suspended"
+    coordinators = {UUID(int=row["user_id"].int) for row in await database.reading().fetch(sql)}
     await people.hear(journey.fact(deliveries.DeliveryPlanned, volunteer_id=None))
     await people.hear(journey.fact(deliveries.DeliveryClaimed), version=2)
 
@@ -107,9 +124,47 @@ async def test_each_event_reaches_its_people(people: People, kind: type[Event], 
     marker = await people.claimed(journey, version=4)
 
     await people.until_told(marker)
-    assert await people.told(event_id) == of(EXPECTED[kind], journey)
+    assert await people.told(event_id) - coordinators == of(EXPECTED[kind].replace("C", ""), journey)
+    assert await people.told(event_id) & coordinators == (coordinators if "C" in EXPECTED[kind] else set())
     rows = await database.reading().fetch("SELECT kind, context FROM notifications WHERE event_id = $1", event_id)
     assert all(brief(row["kind"], locale, row["context"]).body for row in rows for locale in LOCALES)
+
+
+@pytest.mark.parametrize(
+    ("role", "letters"), [("receiver_member", "R"), ("volunteer", "V"), ("coordinator", "")], ids=str
+)
+async def test_a_task_is_told_to_the_side_that_it_is_for(
+    people: People, role: str, letters: str, database: Database
+) -> None:
+    """Members of the assigned organization, or the volunteer alone, or coordinators and nobody of the organizations."""
+    journey, coordinator = await people.journey(), await people.callers.person(platform_role="coordinator")
+    task = golden(deliveries.TaskCreated, journey).model_copy(
+        update={
+            "role": role,
+            "assigned_organization_ids": [journey.receiver_id] if role == "receiver_member" else [],
+            "volunteer_id": journey.volunteer.id if role == "volunteer" else None,
+        }
+    )
+
+    event_id = await people.hear(task, subject=new_id())
+
+    await people.until_told(event_id)
+    told = await people.told(event_id)
+    assert told & {person.id for person in journey.everybody} == of(letters, journey)
+    assert (coordinator.id in told) == (role == "coordinator")
+
+
+async def test_a_suspended_coordinator_is_not_told(people: People) -> None:
+    """Who coordinates no more hears nothing of late pickups."""
+    journey, coordinator = await people.journey(), await people.callers.person(platform_role="coordinator")
+    await people.callers.know(identity.UserSuspended(user_id=coordinator.id))
+
+    event_id = await people.hear(golden(deliveries.PickupDelayed, journey), subject=new_id())
+
+    await people.until_told(event_id)
+    told = await people.told(event_id)
+    assert coordinator.id not in told
+    assert of("PRV", journey) <= told
 
 
 async def test_everybody_but_the_actor_reads_it_in_their_language(people: People, post_office: PostOffice) -> None:

@@ -39,6 +39,15 @@ SPECIFIC: dict[Kind, dict[str, Any]] = {
     Kind.DELIVERY_CANCELLED: {"delivery_id": "d", "items": [RICE], "reason": "chuva"},
     Kind.DELIVERY_EXPIRED: {"delivery_id": "d", "items": [RICE]},
     Kind.DELIVERY_REFUSED: {"delivery_id": "d", "items": [RICE], "reason": "embalagem aberta"},
+    Kind.DELIVERY_OFFERED: {"delivery_id": "d", "items": [RICE]},
+    Kind.DELIVERY_UNCLAIMED: {"delivery_id": "d", "items": [RICE], "offered": 9},
+    Kind.PICKUP_REMINDED: {"delivery_id": "d", "items": [RICE], "pickup_from": NOON},
+    Kind.PICKUP_DELAYED: {"delivery_id": "d", "items": [RICE], "due_at": NOON, "release_at": "2024-05-06T15:30:00Z"},
+    Kind.DROPOFF_DELAYED: {"delivery_id": "d", "items": [RICE], "due_at": NOON},
+    Kind.REROUTE_ASKED: {"delivery_id": "d", "items": [RICE], "decide_by": NOON},
+    Kind.REROUTE_DELAYED: {"delivery_id": "d", "items": [RICE], "decide_by": NOON},
+    Kind.TASK_CREATED: {"task_id": "t", "delivery_id": "d", "title": "Lavar as caixas", "due_at": NOON},
+    Kind.TASK_EXPIRED: {"task_id": "t", "delivery_id": "d", "title": "Lavar as caixas", "due_at": NOON},
     Kind.REQUEST_FULFILLED: {"request_id": "r", "items": [MEALS]},
     Kind.RESERVATION_MADE: {"request_id": "r", "reservation_id": "s", "items": [MEALS], "mode": "donor_delivers"},
     Kind.BATCH_RECALLED: {"batch_id": "b", "items": [RICE], "severity": "critical", "reason": "mofo"},
@@ -122,6 +131,37 @@ def test_a_hostile_reason_stays_a_reason(kind: Kind) -> None:
 
     assert "<script>" not in rendered.html
     assert "\nBcc" not in rendered.text
+
+
+@pytest.mark.parametrize("kind", [Kind.TASK_CREATED, Kind.TASK_EXPIRED])
+@pytest.mark.parametrize("locale", LOCALES)
+def test_a_hostile_title_stays_a_title(kind: Kind, locale: LocaleName) -> None:
+    """What a manager typed as a task is escaped like everything else, subjects included."""
+    rendered = render(kind, locale, context_of(kind, title=HOSTILE))
+
+    assert "<script>" not in rendered.html
+    assert "{{ 7*7 }}" in rendered.text
+    assert "\nBcc" not in rendered.text
+    assert rendered.subject.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "portuguese", "english"),
+    [
+        (Kind.PICKUP_REMINDED, {}, "Retirada em breve", "Pickup soon"),
+        (Kind.PICKUP_REMINDED, {"confirm_by": NOON}, "Confirme a retirada", "Please confirm the pickup"),
+        (Kind.DELIVERY_UNCLAIMED, {"offered": 0}, "Não há pessoas voluntárias livres", "no free volunteers"),
+        (Kind.DELIVERY_UNCLAIMED, {"offered": 1}, "oferecida a 1 pessoa da", "offered to 1 person around"),
+        (Kind.DELIVERY_UNCLAIMED, {"offered": 9}, "oferecida a 9 pessoas da", "offered to 9 people around"),
+    ],
+)
+def test_a_text_says_what_is_asked_of_its_reader(
+    kind: Kind, change: dict[str, Any], portuguese: str, english: str
+) -> None:
+    """A claim to be confirmed, or only a reminder; how many were asked, in words that agree."""
+    for locale, expected in (("pt-BR", portuguese), ("en", english)):
+        rendered = render(kind, locale, context_of(kind, **change))
+        assert expected in rendered.subject + rendered.text
 
 
 @given(name=st.text(max_size=300), reason=st.text(min_size=1, max_size=600))

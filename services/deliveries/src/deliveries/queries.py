@@ -12,10 +12,11 @@ import msgspec
 from chassis.access import Principal
 from chassis.database import Row, Transaction
 from chassis.geo import EARTH_RADIUS_M, bounding_box
-from sqlalchemy import ColumnElement, FromClause, Select, Text, and_, cast, func, or_, select
+from sqlalchemy import ColumnElement, FromClause, Select, Text, and_, cast, func, or_, select, tuple_
 
 from deliveries.domain import Delivery, DeliveryNotFound, Status
-from deliveries.tables import DELIVERIES, PLACES
+from deliveries.domain.tasks import Task
+from deliveries.tables import DELIVERIES, OFFERS, PLACES, TASKS
 
 EXACT_AFTER_END = timedelta(hours=24)
 CALENDAR_PAST, CALENDAR_MAX = timedelta(days=90), 500  # a season, at more than five claims a day
@@ -24,7 +25,8 @@ COARSE_DECIMALS = 2  # of a degree: about a kilometre
 Point = tuple[float, float]
 _PICKUP, _DROPOFF = PLACES.alias("pickup"), PLACES.alias("dropoff")
 _D = DELIVERIES.c
-_DECODER = msgspec.json.Decoder(Delivery)
+_O, _T = OFFERS.c, TASKS.c
+_DECODER, _TASK_DECODER = msgspec.json.Decoder(Delivery), msgspec.json.Decoder(Task)
 _ONE = """SELECT d.state::text AS state, p.lat AS pickup_lat, p.lon AS pickup_lon, r.lat AS dropoff_lat, r.lon AS dropoff_lon
 FROM deliveries d LEFT JOIN access_places p ON p.place_id = d.pickup_place_id
 LEFT JOIN access_places r ON r.place_id = d.receiving_place_id WHERE d.id = $1"""
@@ -176,3 +178,69 @@ def _shown(point: Point | None, *, exact: bool) -> Point | None:
     if point is None or exact:
         return point
     return round(point[0], COARSE_DECIMALS), round(point[1], COARSE_DECIMALS)
+
+
+# -- offers ------------------------------------------------------------------------------------------------------------
+
+
+async def offers_of(tx: Transaction, delivery_id: UUID, *, limit: int, before: UUID | None) -> list[Row]:
+    """Who was asked to carry a delivery, and why, the newest first."""
+    query = select(OFFERS).where(_O.delivery_id == delivery_id).order_by(_O.id.desc()).limit(limit + 1)
+    return await tx.fetch(query if before is None else query.where(_O.id < before))
+
+
+async def offers_to(
+    tx: Transaction, principal: Principal, *, status: Sequence[str], limit: int, before: UUID | None, now: datetime
+) -> list[tuple[Row, Sight | None]]:
+    """What a volunteer was offered, the newest first, each with the delivery as far as they may see it by now."""
+    joined: FromClause = OFFERS.join(DELIVERIES, _D.id == _O.delivery_id)
+    joined = joined.outerjoin(_PICKUP, _PICKUP.c.place_id == _D.pickup_place_id)
+    joined = joined.outerjoin(_DROPOFF, _DROPOFF.c.place_id == _D.receiving_place_id)
+    query = select(*OFFERS.c, *_COLUMNS).select_from(joined).where(_O.volunteer_id == principal.id)
+    query = query.order_by(_O.id.desc()).limit(limit + 1)
+    if status:
+        query = query.where(_O.status.in_(status))
+    rows = await tx.fetch(query if before is None else query.where(_O.id < before))
+    sights = [_of_row(row, principal, now) for row in rows]
+    return [
+        (row, sight if is_visible(principal, sight.delivery) else None) for row, sight in zip(rows, sights, strict=True)
+    ]
+
+
+# -- tasks -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TaskFilter:
+    """What a list of tasks is narrowed to; `mine` are those that the caller may complete."""
+
+    status: Sequence[str] = ()
+    delivery_id: UUID | None = None
+    mine: bool = False
+
+
+async def tasks(
+    tx: Transaction, principal: Principal, wanted: TaskFilter, *, limit: int, before: tuple[datetime, UUID] | None
+) -> list[Task]:
+    """The newest tasks first that the caller may see; one more than `limit` when there are more."""
+    query = select(cast(_T.state, Text).label("state")).order_by(_T.created_at.desc(), _T.id.desc()).limit(limit + 1)
+    if wanted.mine:
+        query = query.where(_for(principal))
+    elif not principal.is_coordinator:
+        query = query.where(or_(_T.party_ids.overlap(list(principal.memberships)), _T.volunteer_id == principal.id))
+    if wanted.status:
+        query = query.where(_T.status.in_(wanted.status))
+    if wanted.delivery_id is not None:
+        query = query.where(_T.delivery_id == wanted.delivery_id)
+    if before is not None:
+        query = query.where(tuple_(_T.created_at, _T.id) < tuple_(*before))
+    rows = await tx.fetch(query)
+    return [_TASK_DECODER.decode(row["state"]) for row in rows]
+
+
+def _for(principal: Principal) -> ColumnElement[bool]:
+    member = and_(
+        _T.role.in_(["provider_member", "receiver_member"]), _T.assigned_ids.overlap(list(principal.memberships))
+    )
+    mine = [member, _T.volunteer_id == principal.id]
+    return or_(*mine, _T.role == "coordinator") if principal.is_coordinator else or_(*mine)

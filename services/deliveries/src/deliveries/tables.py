@@ -28,6 +28,38 @@ DELIVERIES = Table(
     Column("created_at", _MOMENT, nullable=False),
 )
 
+TASKS = Table(
+    "tasks",
+    METADATA,
+    Column("id", UUID, primary_key=True),
+    Column("state", JSONB, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("delivery_id", UUID, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("party_ids", ARRAY(UUID), nullable=False),
+    Column("assigned_ids", ARRAY(UUID), nullable=False),
+    Column("volunteer_id", UUID),
+    Column("created_at", _MOMENT, nullable=False),
+)
+OFFERS = Table(
+    "offers",
+    METADATA,
+    Column("id", UUID, primary_key=True),
+    Column("delivery_id", UUID, nullable=False),
+    Column("opening", Integer, nullable=False),
+    Column("volunteer_id", UUID, nullable=False),
+    Column("ring", Integer, nullable=False),
+    Column("radius_m", Integer, nullable=False),
+    Column("distance_m", Integer, nullable=False),
+    Column("vehicle", Text, nullable=False),
+    Column("capacity_g", Integer, nullable=False),
+    Column("weight_g", Integer, nullable=False),
+    Column("claims_today", Integer, nullable=False),
+    Column("offered_at", _MOMENT, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("settled_at", _MOMENT),
+)
+
 # The chassis's directory, read here and never written.
 PLACES = Table(
     "access_places",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -26,6 +26,11 @@ DELIVERY_EVENTS: tuple[type[Event], ...] = (
     deliveries.DeliveryReturned, deliveries.DeliveryDiscarded, deliveries.DeliveryFailed, deliveries.DeliveryCancelled,
     deliveries.DeliveryExpired,
 )  # fmt: skip
+FOLLOW_UP_EVENTS: tuple[type[Event], ...] = (
+    deliveries.DeliveryOffered, deliveries.DeliveryUnclaimed, deliveries.PickupReminded, deliveries.PickupDelayed,
+    deliveries.DropoffDelayed, deliveries.RerouteAsked, deliveries.RerouteDelayed,
+)  # fmt: skip
+TASK_EVENTS: tuple[type[Event], ...] = (deliveries.TaskCreated, deliveries.TaskExpired)
 RESOURCE_EVENTS: tuple[type[Event], ...] = (
     resources.ResourceRequestFulfilled, resources.ReservationMade, resources.ReservationReceived,
     resources.ReservationCancelled, resources.ReservationExpired,
@@ -66,27 +71,19 @@ def events(*, message_lifetime: timedelta) -> Consumer:
             )
             await usecases.tell(tx, fact, lifetime=message_lifetime, now=_now())
 
-    async def request(tx: Transaction, received: Received) -> None:
-        event: Any = received.event
-        fact = _fact(
-            received,
-            parties={Party.RECEIVER: [event.organization_id], Party.DONOR: _donors(event)},
-            place_id=event.place_id,
-            context={"request_id": event.request_id, "items": _request_items(event)},
-        )
-        await usecases.tell(tx, fact, lifetime=message_lifetime, now=_now())
+    def told(fact_of: Callable[[Received], Fact]) -> Handler:
+        async def tell(tx: Transaction, received: Received) -> None:
+            await usecases.tell(tx, fact_of(received), lifetime=message_lifetime, now=_now())
 
-    async def organization(tx: Transaction, received: Received) -> None:
-        event: Any = received.event
-        parties = {Party.ORGANIZATION: [event.organization_id]}
-        fact = _fact(received, parties=parties, place_id=None, context={"organization_id": event.organization_id})
-        await usecases.tell(tx, fact, lifetime=message_lifetime, now=_now())
+        return _waiting(tell)
 
     handlers: dict[type[Event], Handler] = {
         **dict.fromkeys(BATCH_EVENTS, _waiting(batch)),
         **dict.fromkeys(DELIVERY_EVENTS, _waiting(delivery)),
-        **dict.fromkeys(RESOURCE_EVENTS, _waiting(request)),
-        **dict.fromkeys(IDENTITY_EVENTS, _waiting(organization)),
+        **dict.fromkeys(FOLLOW_UP_EVENTS, told(_follow_up)),
+        **dict.fromkeys(TASK_EVENTS, told(_task)),
+        **dict.fromkeys(RESOURCE_EVENTS, told(_request)),
+        **dict.fromkeys(IDENTITY_EVENTS, told(_organization)),
     }
     return Consumer("events", handlers)
 
@@ -109,6 +106,39 @@ def _waiting(handler: Handler) -> Handler:
             raise NotYet(str(error)) from error
 
     return handle
+
+
+def _follow_up(received: Received) -> Fact:
+    event: Any = received.event
+    at_the_end = deliveries.DropoffDelayed | deliveries.RerouteAsked | deliveries.RerouteDelayed
+    return _fact(
+        received,
+        parties=_followed_parties(event),
+        place_id=event.receiving_place_id if isinstance(event, at_the_end) else event.pickup_place_id,
+        context={"delivery_id": event.delivery_id, "items": _goods(event)},
+    )
+
+
+def _task(received: Received) -> Fact:
+    event: Any = received.event
+    context = {"task_id": event.task_id, "delivery_id": event.delivery_id}
+    return _fact(received, parties=_task_parties(event), place_id=event.place_id, context=context)
+
+
+def _request(received: Received) -> Fact:
+    event: Any = received.event
+    return _fact(
+        received,
+        parties={Party.RECEIVER: [event.organization_id], Party.DONOR: _donors(event)},
+        place_id=event.place_id,
+        context={"request_id": event.request_id, "items": _request_items(event)},
+    )
+
+
+def _organization(received: Received) -> Fact:
+    event: Any = received.event
+    parties = {Party.ORGANIZATION: [event.organization_id]}
+    return _fact(received, parties=parties, place_id=None, context={"organization_id": event.organization_id})
 
 
 def _fact(
@@ -138,6 +168,14 @@ _SPECIFICS: Mapping[str, tuple[str, ...]] = {
     "ClaimReleased": ("reason",),
     "DropoffRefused": ("reason",),
     "DeliveryCancelled": ("reason",),
+    "DeliveryUnclaimed": ("offered",),
+    "PickupReminded": ("pickup_from", "confirm_by"),
+    "PickupDelayed": ("due_at", "release_at"),
+    "DropoffDelayed": ("due_at",),
+    "RerouteAsked": ("decide_by",),
+    "RerouteDelayed": ("decide_by",),
+    "TaskCreated": ("title", "due_at"),
+    "TaskExpired": ("title", "due_at"),
     "ReservationMade": ("reservation_id", "mode"),
     "ReservationReceived": ("reservation_id",),
     "ReservationCancelled": ("reservation_id",),
@@ -173,6 +211,24 @@ def _delivery_parties(event: Any) -> dict[Party, list[UUID]]:
         Party.RECEIVER: [event.receiving_organization_id],
         Party.VOLUNTEER: [] if volunteer_id is None else [volunteer_id],
     }
+
+
+def _followed_parties(event: Any) -> dict[Party, list[UUID]]:
+    if isinstance(event, deliveries.DeliveryOffered):
+        return {Party.VOLUNTEER: event.volunteer_ids}
+    return {**_delivery_parties(event), Party.COORDINATOR: []}
+
+
+def _task_parties(event: Any) -> dict[Party, list[UUID]]:
+    """The side that the task is for, and nobody else."""
+    if event.role == "coordinator":
+        return {Party.COORDINATOR: []}
+    volunteers = [] if event.volunteer_id is None else [event.volunteer_id]
+    return {Party.ASSIGNEE: event.assigned_organization_ids, Party.VOLUNTEER: volunteers}
+
+
+def _goods(event: Any) -> list[dict[str, Any]]:
+    return [{"quantity": one.quantity, "unit": one.unit, "product_name": one.product_name} for one in event.goods]
 
 
 def _is_about_pickup(event: Any) -> bool:

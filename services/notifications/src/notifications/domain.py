@@ -36,6 +36,15 @@ class Kind(StrEnum):
     DELIVERY_COMPLETED = "delivery_completed"
     DELIVERY_CANCELLED = "delivery_cancelled"
     DELIVERY_EXPIRED = "delivery_expired"
+    DELIVERY_OFFERED = "delivery_offered"
+    DELIVERY_UNCLAIMED = "delivery_unclaimed"
+    PICKUP_REMINDED = "pickup_reminded"
+    PICKUP_DELAYED = "pickup_delayed"
+    DROPOFF_DELAYED = "dropoff_delayed"
+    REROUTE_ASKED = "reroute_asked"
+    REROUTE_DELAYED = "reroute_delayed"
+    TASK_CREATED = "task_created"
+    TASK_EXPIRED = "task_expired"
     REQUEST_FULFILLED = "request_fulfilled"
     RESERVATION_MADE = "reservation_made"
     RESERVATION_RECEIVED = "reservation_received"
@@ -52,7 +61,9 @@ class Party(StrEnum):
     RECEIVER = "receiver"
     DONOR = "donor"
     ORGANIZATION = "organization"
+    ASSIGNEE = "assignee"
     VOLUNTEER = "volunteer"
+    COORDINATOR = "coordinator"  # whoever coordinates: an event names none of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +94,15 @@ TELLINGS: Mapping[str, Telling] = {
     "DeliveryCompleted": _told(Kind.DELIVERY_COMPLETED, *_EVERYBODY),
     "DeliveryCancelled": _told(Kind.DELIVERY_CANCELLED, *_EVERYBODY),
     "DeliveryExpired": _told(Kind.DELIVERY_EXPIRED, *_EVERYBODY),
+    "DeliveryOffered": _told(Kind.DELIVERY_OFFERED, Party.VOLUNTEER),
+    "DeliveryUnclaimed": _told(Kind.DELIVERY_UNCLAIMED, Party.PROVIDER, Party.COORDINATOR),
+    "PickupReminded": _told(Kind.PICKUP_REMINDED, Party.VOLUNTEER),
+    "PickupDelayed": _told(Kind.PICKUP_DELAYED, *_EVERYBODY, Party.COORDINATOR),
+    "DropoffDelayed": _told(Kind.DROPOFF_DELAYED, Party.RECEIVER, Party.VOLUNTEER, Party.COORDINATOR),
+    "RerouteAsked": _told(Kind.REROUTE_ASKED, Party.VOLUNTEER),
+    "RerouteDelayed": _told(Kind.REROUTE_DELAYED, Party.PROVIDER, Party.VOLUNTEER, Party.COORDINATOR),
+    "TaskCreated": _told(Kind.TASK_CREATED, Party.ASSIGNEE, Party.VOLUNTEER, Party.COORDINATOR),
+    "TaskExpired": _told(Kind.TASK_EXPIRED, Party.ASSIGNEE, Party.VOLUNTEER, Party.COORDINATOR),
     "ResourceRequestFulfilled": _told(Kind.REQUEST_FULFILLED, Party.RECEIVER),
     "ReservationMade": _told(Kind.RESERVATION_MADE, Party.RECEIVER),
     "ReservationReceived": _told(Kind.RESERVATION_RECEIVED, Party.DONOR),
@@ -126,13 +146,18 @@ class Fact:
     @property
     def organization_ids(self) -> list[UUID]:
         """The organizations whose members are told."""
-        parties = self.telling.to - {Party.VOLUNTEER}
+        parties = self.telling.to - {Party.VOLUNTEER, Party.COORDINATOR}
         return sorted({each for party in parties for each in self.parties.get(party, ())})
 
     @property
     def person_ids(self) -> list[UUID]:
         """The people who are told themselves."""
         return sorted(set(self.parties.get(Party.VOLUNTEER, ())) if Party.VOLUNTEER in self.telling.to else ())
+
+    @property
+    def tells_coordinators(self) -> bool:
+        """Coordinators are told, whoever they are; a task that is for somebody else does not name them."""
+        return Party.COORDINATOR in self.telling.to and Party.COORDINATOR in self.parties
 
     def may_wait(self, now: datetime) -> bool:
         """It is recent enough that what is missing may still be on its way."""

@@ -32,7 +32,8 @@ DEFERRED_GRACE = timedelta(hours=1)  # a mail deferred by the person's own wish 
 _TELL = """WITH told AS (
     SELECT DISTINCT x.user_id FROM (
         SELECT m.user_id FROM access_members m WHERE m.organization_id = ANY($1::uuid[]) AND m.role IS NOT NULL
-        UNION ALL SELECT unnest($2::uuid[])) x
+        UNION ALL SELECT unnest($2::uuid[])
+        UNION ALL SELECT c.user_id FROM access_users c WHERE $14 AND 'coordinator' = ANY(c.roles)) x
     LEFT JOIN access_users u ON u.user_id = x.user_id
     WHERE x.user_id IS DISTINCT FROM $3::uuid AND u.suspended IS NOT TRUE),
 made AS (
@@ -136,6 +137,7 @@ async def tell(
     count: int = await tx.fetchval(
         _TELL, fact.organization_ids, fact.person_ids, fact.actor_id, fact.event_id, str(fact.telling.kind),
         fact.is_critical, fact.type, fact.subject, dict(context), correlation_id, traceparent, lifetime, CONTACT_FRESH_H,
+        fact.tells_coordinators,
     )  # fmt: skip
     if count:
         tx.hints |= {MAILS, CONTACTS}

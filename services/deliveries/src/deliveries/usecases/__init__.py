@@ -14,6 +14,7 @@ from deliveries.usecases.claims import (
 )
 from deliveries.usecases.custody import Custody, show_code
 from deliveries.usecases.ends import cancel, fail
+from deliveries.usecases.following import Following
 from deliveries.usecases.handovers import (
     dropoff,
     override_dropoff,
@@ -34,17 +35,21 @@ from deliveries.usecases.reactions import (
 )
 from deliveries.usecases.road import discard, lose, refuse, reroute
 from deliveries.usecases.saving import EXPIRE, UNCONFIRMED
-from deliveries.usecases.seeing import history
+from deliveries.usecases.seeing import WhereTo, history, offers, where_to
+from deliveries.usecases.stages import entered
+from deliveries.usecases.stages import timers as stage_timers
 
 __all__ = [
     "EXPIRE",
     "UNCONFIRMED",
     "Asked",
     "Custody",
+    "Following",
     "KnownBatch",
     "NewDelivery",
     "NotYourDelivery",
     "Policy",
+    "WhereTo",
     "batch_spoiled",
     "cancel",
     "claim",
@@ -52,6 +57,7 @@ __all__ = [
     "contest_no_show",
     "discard",
     "dropoff",
+    "entered",
     "expire",
     "fail",
     "grant_hold",
@@ -62,6 +68,7 @@ __all__ = [
     "leave_waiting_list",
     "lose",
     "no_show",
+    "offers",
     "organization_gone",
     "override_dropoff",
     "override_pickup",
@@ -76,5 +83,7 @@ __all__ = [
     "reroute",
     "return_",
     "show_code",
+    "stage_timers",
     "volunteer_suspended",
+    "where_to",
 ]

@@ -13,6 +13,9 @@ from chassis.repository import Repository
 
 from deliveries.domain import EVENTS, CodeTries, Delivery, DeliveryNotFound, Handshake, Window
 from deliveries.public_events import announce
+from deliveries.repository.follow_ups import FOLLOW_UPS as FOLLOW_UPS
+from deliveries.repository.tasks import TASKS as TASKS
+from deliveries.repository.tasks import TEMPLATES as TEMPLATES
 
 
 def _columns(delivery: Delivery) -> dict[str, Any]:
