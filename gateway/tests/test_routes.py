@@ -30,6 +30,7 @@ ROUTES = {
     "resources": [
         "/v1/resource-requests",
         "/v1/reservations/1",
+        "/v1/matches/1",
         "/v1/catalogue-loads",
         "/v1/catalogue-loads/1/rejects",
         "/v1/products",

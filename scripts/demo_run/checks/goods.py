@@ -73,22 +73,35 @@ async def _needs_kept(evidence: Evidence) -> Check:
 
 
 async def _arrived_once(evidence: Evidence) -> Check:
-    """A delivery made for a request is told to the request once when it arrives at the organization that asked."""
+    """What a delivery made for a request hands over to the organization that asked is told to the request, once."""
     rows = await evidence.rows("resources", "SELECT id, organization_id FROM resource_requests")
     asked = {str(row["id"]): str(row["organization_id"]) for row in rows}
-    rows = await evidence.rows(
-        "deliveries", "SELECT id, state FROM deliveries WHERE status = 'delivered' AND state->>'request_id' IS NOT NULL"
-    )
-    expected = {
-        UUID(int=row["id"].int)
-        for row in rows
-        if row["state"]["receiving_organization_id"] == asked.get(row["state"]["request_id"])
-        and any(line["delivered"] for line in row["state"]["lines"].values())
-    }
-    told = [UUID(event.data["delivery_id"]) for event in evidence.of("resources", "ResourceRequestDeliveryReceived")]
-    doubled = [one for one, times in Counter(told).items() if times > 1]
-    return counted("deliveries for requests arrived", f"{len(expected):,} delivered, {len(set(told)):,} counted",
-                   lost=expected - set(told), doubled=doubled, strange=set(told) - expected)  # fmt: skip
+    expected = {delivery: quantity for delivery, quantity in _handed_over(evidence, asked).items() if quantity}
+    told: dict[UUID, int] = {}
+    for event in evidence.of("resources", "ResourceRequestDeliveryReceived"):
+        told[UUID(event.data["delivery_id"])] = sum(goods["quantity"] for goods in event.data.get("totals", ()))
+    lost = [one for one, quantity in expected.items() if told.get(one, 0) < quantity]
+    strange = [one for one, quantity in told.items() if expected.get(one, 0) < quantity]
+    return counted("deliveries for requests arrived", f"{len(expected):,} delivered, {len(told):,} counted",
+                   lost=lost, strange=strange)  # fmt: skip
+
+
+def _handed_over(evidence: Evidence, asked: Mapping[str, str]) -> dict[UUID, int]:
+    """Of each delivery made for a request, what the organization that asked was given, door by door."""
+    receiver: dict[UUID, str] = {}
+    wanted: dict[UUID, str] = {}
+    so_far: Counter[UUID] = Counter()
+    here: Counter[UUID] = Counter()
+    for event in evidence.stores["deliveries"]:
+        if event.kind == "DeliveryPlanned" and event.data.get("request_id") in asked:
+            wanted[event.stream] = asked[event.data["request_id"]]
+        receiver[event.stream] = event.data.get("receiving_organization_id", receiver.get(event.stream, ""))
+        if event.kind in ("DropoffRefused", "DeliveryCompleted") and event.stream in wanted:
+            delivered = sum(line["delivered"] for line in event.data["lines"])
+            if receiver[event.stream] == wanted[event.stream]:
+                here[event.stream] += delivered - so_far[event.stream]
+            so_far[event.stream] = delivered
+    return dict(here)
 
 
 def _folded(table: str, found: Mapping[str, Any]) -> Check:

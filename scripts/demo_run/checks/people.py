@@ -33,6 +33,11 @@ TOLD: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("resources", "ReservationReceived"): ("donor",),
     ("resources", "ReservationCancelled"): ("organization", "donor"),
     ("resources", "ReservationExpired"): ("organization", "donor"),
+    ("resources", "MatchProposed"): ("organization", "supplier"),
+    ("resources", "MatchAccepted"): ("supplier",),
+    ("resources", "MatchDeclined"): ("organization", "supplier"),
+    ("resources", "MatchExpired"): ("organization",),
+    ("resources", "MatchWithdrawn"): ("organization", "supplier"),
     ("identity", "OrganizationVerified"): ("organization",),
     ("identity", "OrganizationSuspended"): ("organization",),
 }  # fmt: skip
@@ -154,6 +159,8 @@ def _organizations(data: Mapping[str, Any], part: str, receivers: Mapping[str, s
             found = [data.get("receiving_organization_id") or receivers.get(data["delivery_id"])]
         case "donor":
             found = [data["donor_organization_id"]]
+        case "supplier":
+            found = [data["provider_organization_id"]]
         case _:
             found = [data["organization_id"]]
     return [one for one in found if one]

@@ -58,6 +58,11 @@ EXPECTED: dict[type[Event], str] = {
     resources.ReservationReceived: "P",
     resources.ReservationCancelled: "PR",
     resources.ReservationExpired: "PR",
+    resources.MatchProposed: "PR",
+    resources.MatchAccepted: "P",
+    resources.MatchDeclined: "PR",
+    resources.MatchExpired: "R",
+    resources.MatchWithdrawn: "PR",
     identity.OrganizationVerified: "P",
     identity.OrganizationSuspended: "P",
 }
@@ -74,6 +79,7 @@ def golden(kind: type[Event], journey: Journey) -> Event:
     ours: dict[str, Any] = {
         "organization_id": owner,
         "donor_organization_id": journey.provider_id,
+        "provider_organization_id": journey.provider_id,
         "provider_organization_ids": [journey.provider_id],
         "receiving_organization_id": journey.receiver_id,
         "volunteer_id": None if kind in _WITHOUT_VOLUNTEER else journey.volunteer.id,

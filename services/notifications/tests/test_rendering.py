@@ -27,6 +27,7 @@ from notifications.rendering import (
 NOON = datetime(2024, 5, 6, 15, 0, tzinfo=UTC)
 RICE = {"quantity": 1500, "unit": "g", "product_name": "Arroz"}
 MEALS = {"quantity": 12, "unit": "portion", "category": "prepared"}
+MATCH = {"match_id": "m", "batch_id": "b", "request_id": "r", "items": [MEALS]}
 HOSTILE = "<script>alert(1)</script>{{ 7*7 }}{% raw %}\r\nBcc: all@example.org\u202egpj.exe\x00"
 
 SPECIFIC: dict[Kind, dict[str, Any]] = {
@@ -58,6 +59,11 @@ SPECIFIC: dict[Kind, dict[str, Any]] = {
     Kind.RESERVATION_RECEIVED: {"request_id": "r", "reservation_id": "s", "items": [MEALS]},
     Kind.RESERVATION_CANCELLED: {"request_id": "r", "reservation_id": "s", "items": [MEALS]},
     Kind.RESERVATION_EXPIRED: {"request_id": "r", "reservation_id": "s", "items": [MEALS]},
+    Kind.MATCH_PROPOSED: {**MATCH, "expires_at": NOON},
+    Kind.MATCH_ACCEPTED: {**MATCH, "reservation_id": "s"},
+    Kind.MATCH_DECLINED: {**MATCH, "reason": "já recebemos"},
+    Kind.MATCH_EXPIRED: MATCH,
+    Kind.MATCH_WITHDRAWN: {**MATCH, "reason": "batch-recalled"},
     Kind.ORGANIZATION_VERIFIED: {"organization_id": "o"},
     Kind.ORGANIZATION_SUSPENDED: {"organization_id": "o"},
 }

@@ -45,6 +45,7 @@ class RequestMachine(RuleBasedStateMachine):
         """One to three lines, needed within four days."""
         self.now = START
         self.ended_as: Status | None = None
+        self.handed_over: dict[DeliveryId, int] = {}
         self.request = ResourceRequest.open(
             RequestId(UUID(int=99)),
             organization_id=OrganizationId(UUID(int=50)),
@@ -65,15 +66,15 @@ class RequestMachine(RuleBasedStateMachine):
         except (Conflict, Invalid, NotFound):
             assert self.request.version == version
 
-    @rule(reservation_id=RESERVATIONS, quantities=QUANTITIES)
-    def reserve(self, reservation_id: ReservationId, quantities: dict[LineId, int]) -> None:
+    @rule(reservation_id=RESERVATIONS, quantities=QUANTITIES, mode=st.sampled_from(Mode))
+    def reserve(self, reservation_id: ReservationId, quantities: dict[LineId, int], mode: Mode) -> None:
         """Somebody promises something, perhaps too much, perhaps twice."""
         self.attempt(
             lambda: self.request.reserve(
                 reservation_id,
                 organization_id=DONOR,
                 reserved_by=UserId(UUID(int=54)),
-                mode=Mode.PARTNER,
+                mode=mode,
                 quantities=quantities,
                 now=self.now,
             )
@@ -86,9 +87,10 @@ class RequestMachine(RuleBasedStateMachine):
 
     @rule(delivery_id=DELIVERIES, quantities=st.lists(st.integers(1, 15), max_size=2), own=st.booleans())
     def deliver(self, delivery_id: DeliveryId, quantities: list[int], own: bool) -> None:
-        """A delivery arrives, perhaps twice, perhaps with too much."""
-        seen, events = delivery_id in self.request.deliveries, len(self.request.pending)
+        """A delivery has handed over so much so far, perhaps no more than before, perhaps too much."""
+        events, told = len(self.request.pending), self.handed_over.get(delivery_id, 0)
         before = sum(line.received for line in self.request.lines.values())
+        self.handed_over[delivery_id] = max(told, sum(quantities))
         self.request.receive_delivery(
             delivery_id,
             brought_by=[DONOR] if own else [],
@@ -98,7 +100,20 @@ class RequestMachine(RuleBasedStateMachine):
         new = self.request.pending[events:]
         excess = sum(each.quantity for fact in new for each in getattr(fact, "excess", ()))
         added = sum(line.received for line in self.request.lines.values()) - before
-        assert added + excess == (0 if seen else sum(quantities))
+        assert added + excess == max(0, sum(quantities) - told)
+
+    @rule(delivery_id=DELIVERIES, quantity=st.integers(1, 15), own=st.booleans())
+    def plan(self, delivery_id: DeliveryId, quantity: int, own: bool) -> None:
+        """A delivery is planned: it takes promises along."""
+        goods = [Goods(category="other", unit="unit", quantity=quantity)]
+        self.request.plan_delivery(delivery_id, brought_by=[DONOR] if own else [], goods=goods)
+
+    @rule(delivery_id=DELIVERIES)
+    def lose(self, delivery_id: DeliveryId) -> None:
+        """A delivery ends without the rest: nothing is on its way with it any more."""
+        self.request.lose_delivery(delivery_id, reason="delivery-failed")
+        moving = [each for each in self.request.reservations.values() if each.state is ReservationState.IN_DELIVERY]
+        assert delivery_id not in {each.delivery_id for each in moving}
 
     @rule(reservation_id=RESERVATIONS, quantities=st.none() | QUANTITIES)
     def receive(self, reservation_id: ReservationId, quantities: dict[LineId, int] | None) -> None:

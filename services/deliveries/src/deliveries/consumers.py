@@ -62,6 +62,7 @@ def _batches() -> Consumer:
             use_by_at=event.use_by_at,
             pickup_from=event.pickup_window.from_at,
             pickup_to=event.pickup_window.to_at,
+            gtin=event.gtin,
         )
         usecases.know_batch(tx, batch)
 

@@ -35,6 +35,10 @@ RESOURCE_EVENTS: tuple[type[Event], ...] = (
     resources.ResourceRequestFulfilled, resources.ReservationMade, resources.ReservationReceived,
     resources.ReservationCancelled, resources.ReservationExpired,
 )  # fmt: skip
+MATCH_EVENTS: tuple[type[Event], ...] = (
+    resources.MatchProposed, resources.MatchAccepted, resources.MatchDeclined, resources.MatchExpired,
+    resources.MatchWithdrawn,
+)  # fmt: skip
 IDENTITY_EVENTS: tuple[type[Event], ...] = (identity.OrganizationVerified, identity.OrganizationSuspended)
 
 
@@ -83,6 +87,7 @@ def events(*, message_lifetime: timedelta) -> Consumer:
         **dict.fromkeys(FOLLOW_UP_EVENTS, told(_follow_up)),
         **dict.fromkeys(TASK_EVENTS, told(_task)),
         **dict.fromkeys(RESOURCE_EVENTS, told(_request)),
+        **dict.fromkeys(MATCH_EVENTS, told(_match)),
         **dict.fromkeys(IDENTITY_EVENTS, told(_organization)),
     }
     return Consumer("events", handlers)
@@ -160,6 +165,14 @@ def _fact(
     )
 
 
+def _match(received: Received) -> Fact:
+    event: Any = received.event
+    item = {"quantity": event.quantity, "unit": event.unit, "product_name": event.product_name}
+    ids = {"match_id": event.match_id, "batch_id": event.batch_id, "request_id": event.request_id}
+    parties = {Party.PROVIDER: [event.provider_organization_id], Party.RECEIVER: [event.organization_id]}
+    return _fact(received, parties=parties, place_id=event.place_id, context={**ids, "items": [item]})
+
+
 # What a text says besides what all events of an aggregate have in common.
 _SPECIFICS: Mapping[str, tuple[str, ...]] = {
     "BatchRecalled": ("severity", "reason"),
@@ -180,6 +193,10 @@ _SPECIFICS: Mapping[str, tuple[str, ...]] = {
     "ReservationReceived": ("reservation_id",),
     "ReservationCancelled": ("reservation_id",),
     "ReservationExpired": ("reservation_id",),
+    "MatchProposed": ("expires_at",),
+    "MatchAccepted": ("reservation_id",),
+    "MatchDeclined": ("reason",),
+    "MatchWithdrawn": ("reason",),
 }
 
 

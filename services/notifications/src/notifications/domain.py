@@ -50,6 +50,11 @@ class Kind(StrEnum):
     RESERVATION_RECEIVED = "reservation_received"
     RESERVATION_CANCELLED = "reservation_cancelled"
     RESERVATION_EXPIRED = "reservation_expired"
+    MATCH_PROPOSED = "match_proposed"
+    MATCH_ACCEPTED = "match_accepted"
+    MATCH_DECLINED = "match_declined"
+    MATCH_EXPIRED = "match_expired"
+    MATCH_WITHDRAWN = "match_withdrawn"
     ORGANIZATION_VERIFIED = "organization_verified"
     ORGANIZATION_SUSPENDED = "organization_suspended"
 
@@ -108,6 +113,11 @@ TELLINGS: Mapping[str, Telling] = {
     "ReservationReceived": _told(Kind.RESERVATION_RECEIVED, Party.DONOR),
     "ReservationCancelled": _told(Kind.RESERVATION_CANCELLED, Party.RECEIVER, Party.DONOR),
     "ReservationExpired": _told(Kind.RESERVATION_EXPIRED, Party.RECEIVER, Party.DONOR),
+    "MatchProposed": _told(Kind.MATCH_PROPOSED, Party.PROVIDER, Party.RECEIVER),
+    "MatchAccepted": _told(Kind.MATCH_ACCEPTED, Party.PROVIDER),  # the receiver hears of the reservation that it became
+    "MatchDeclined": _told(Kind.MATCH_DECLINED, Party.PROVIDER, Party.RECEIVER),
+    "MatchExpired": _told(Kind.MATCH_EXPIRED, Party.RECEIVER),
+    "MatchWithdrawn": _told(Kind.MATCH_WITHDRAWN, Party.PROVIDER, Party.RECEIVER),
     "OrganizationVerified": _told(Kind.ORGANIZATION_VERIFIED, Party.ORGANIZATION),
     "OrganizationSuspended": _told(Kind.ORGANIZATION_SUSPENDED, Party.ORGANIZATION),
 }

@@ -87,6 +87,11 @@ _SHAPES: Mapping[Kind, _Shape] = {
     Kind.RESERVATION_RECEIVED: _shape("request_id", "reservation_id", "items"),
     Kind.RESERVATION_CANCELLED: _shape("request_id", "reservation_id", "items"),
     Kind.RESERVATION_EXPIRED: _shape("request_id", "reservation_id", "items"),
+    Kind.MATCH_PROPOSED: _shape("match_id", "batch_id", "request_id", "items", "expires_at"),
+    Kind.MATCH_ACCEPTED: _shape("match_id", "batch_id", "request_id", "items", "reservation_id"),
+    Kind.MATCH_DECLINED: _shape("match_id", "batch_id", "request_id", "items", "reason"),
+    Kind.MATCH_EXPIRED: _shape("match_id", "batch_id", "request_id", "items"),
+    Kind.MATCH_WITHDRAWN: _shape("match_id", "batch_id", "request_id", "items", "reason"),
     Kind.ORGANIZATION_VERIFIED: _shape("organization_id"),
     Kind.ORGANIZATION_SUSPENDED: _shape("organization_id"),
 }

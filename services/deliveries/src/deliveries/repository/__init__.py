@@ -84,11 +84,12 @@ def forget_custody(tx: Transaction, delivery_id: UUID) -> None:
 # -- batches, as their events tell -------------------------------------------------------------------------------------
 
 _KNOW_BATCH = """INSERT INTO known_batches (batch_id, version, organization_id, place_id, status, category, product_name,
-    unit, storage, use_by_at, pickup_from, pickup_to) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+    unit, storage, use_by_at, pickup_from, pickup_to, gtin) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 ON CONFLICT (batch_id) DO UPDATE SET version = excluded.version, organization_id = excluded.organization_id,
     place_id = excluded.place_id, status = excluded.status, category = excluded.category,
     product_name = excluded.product_name, unit = excluded.unit, storage = excluded.storage,
-    use_by_at = excluded.use_by_at, pickup_from = excluded.pickup_from, pickup_to = excluded.pickup_to
+    use_by_at = excluded.use_by_at, pickup_from = excluded.pickup_from, pickup_to = excluded.pickup_to,
+    gtin = excluded.gtin
 WHERE known_batches.version < excluded.version"""
 
 
@@ -108,6 +109,7 @@ class KnownBatch:
     use_by_at: datetime | None
     pickup_from: datetime
     pickup_to: datetime
+    gtin: str | None = None
 
     @property
     def pickup_window(self) -> Window:
@@ -120,6 +122,7 @@ def know_batch(tx: Transaction, batch: KnownBatch) -> None:
     tx.write(
         _KNOW_BATCH, batch.batch_id, batch.version, batch.organization_id, batch.place_id, batch.status, batch.category,
         batch.product_name, batch.unit, batch.storage, batch.use_by_at, batch.pickup_from, batch.pickup_to,
+        batch.gtin,
     )  # fmt: skip
 
 
