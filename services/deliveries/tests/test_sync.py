@@ -372,7 +372,9 @@ async def test_what_spoiled_meanwhile_is_not_handed_over(world: World, custody: 
 
     (warm,) = await answers(world, world.cook, queued(delivery, "pickup", body, at=then))
     async with world.database.transaction() as tx:
-        await usecases.batch_spoiled(tx, POLICY, batch_id=batch_id, cause=Spoilage.EXPIRED, now=datetime.now(UTC))
+        await usecases.batch_spoiled(
+            tx, POLICY, batch_id=batch_id, cause=Spoilage.EXPIRED, version=9, now=datetime.now(UTC)
+        )
     (over,) = await answers(world, world.cook, queued(delivery, "pickup", body | {"temperature_dc": 40}, at=then))
 
     assert warm["problem"]["code"] == "temperature-out-of-band"
