@@ -7,7 +7,7 @@ import itertools
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import pytest
@@ -20,6 +20,7 @@ from chassis.kernel import new_id
 from chassis.message_store import PARKED_LOOK, SqlMessageStore, Stream, forget_overdue
 from chassis.outbox import Announcement, envelope_bytes
 from chassis.telemetry import in_context, start_context
+from chassis.testing import eventually
 from contracts.commands import Resend, command_of
 from contracts.events import identity
 from contracts.events.webhooks import EndpointTest
@@ -41,13 +42,13 @@ class Sent:
 class Rig:
     """A consumer that writes down what it applies, and can be told to fail on a version."""
 
-    def __init__(self, database: Database, order: Order) -> None:
+    def __init__(self, database: Database, order: Order, *, alone: asyncio.Lock | None = None) -> None:
         self.database, self.sent = database, Sent()
         self.name = f"order{new_id().hex[-12:]}"
         self.failing: dict[int, BaseException] = {}
         handlers = {EndpointTest: self._handle, identity.OrganizationSuspended: self._handle}
         self.runner = ConsumerRunner(
-            "webhooks", Consumer(self.name, handlers, order=order), SqlMessageStore(database), self.sent
+            "webhooks", Consumer(self.name, handlers, order=order), SqlMessageStore(database), self.sent, alone=alone
         )
 
     async def _handle(self, tx: Transaction, received: Received) -> None:
@@ -333,6 +334,42 @@ async def test_what_kills_the_process_is_tried_alone_and_then_put_aside(gated: R
     assert [await gated.applied(stream) for stream in neighbours] == [[1]] * 5
     query = "SELECT count(*) FROM suspects WHERE consumer = $1"
     assert await gated.database.reading().fetchval(query, gated.name) == 0
+
+
+async def test_of_what_may_kill_the_process_one_is_tried_at_a_time(database: Database) -> None:
+    """Two consumers of one process: when the second's message is tried, the first's is no suspect any more."""
+
+    class Asked(asyncio.Lock):
+        """Counts who asked for it."""
+
+        times = 0
+
+        async def acquire(self) -> Literal[True]:
+            self.times += 1
+            return await super().acquire()
+
+    alone, may_end = Asked(), asyncio.Event()
+    first, second = Rig(database, Order.GATED, alone=alone), Rig(database, Order.GATED, alone=alone)
+    suspects = "SELECT message_id FROM suspects WHERE consumer = $1"
+    seen: list[int] = []
+
+    async def wait(tx: Transaction, received: Received) -> None:
+        await may_end.wait()
+
+    async def look(tx: Transaction, received: Received) -> None:
+        seen.append(len(await database.reading().fetch(suspects, first.name)))
+
+    first.runner._handlers[EndpointTest.type_name()] = wait
+    second.runner._handlers[EndpointTest.type_name()] = look
+    stream = new_id()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(first.runner.handle([_returned(message(stream, 1), 4)]))
+        await eventually(lambda: database.reading().fetch(suspects, first.name))
+        group.create_task(second.runner.handle([_returned(message(stream, 1), 4)]))
+        await eventually(lambda: bool(seen) or alone.times == 2)
+        may_end.set()
+
+    assert seen == [0]
 
 
 async def test_what_had_its_effect_alone_is_no_suspect_even_when_the_process_died_then(

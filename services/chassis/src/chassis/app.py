@@ -254,8 +254,10 @@ def worker_roles(runtime: Runtime) -> tuple[list[Role], Subscriber]:
     """Relay, timers, gaps, redrive, replay, consumers, projections and the service's own loops."""
     service, database, publisher = runtime.service, runtime.database, runtime.publisher
     broker_url, consumers = runtime.settings.broker_url.get_secret_value(), runtime.consumers
-    store = SqlMessageStore(database)
-    runners = [ConsumerRunner(service.name, one, store, publisher) for one in consumers if not one.projection]
+    store, alone = SqlMessageStore(database), asyncio.Lock()
+    runners = [
+        ConsumerRunner(service.name, one, store, publisher, alone=alone) for one in consumers if not one.projection
+    ]
     control = Control(service.name, service.streams, store, database, publisher)
     subscriptions = [
         *(runner.subscription for runner in runners),
@@ -263,7 +265,7 @@ def worker_roles(runtime: Runtime) -> tuple[list[Role], Subscriber]:
         control.subscription,
     ]
     subscriber = Subscriber(broker_url, name=service.name, subscriptions=subscriptions)
-    projections = Projections(service.name, consumers, database, publisher, subscriber, runtime.healths)
+    projections = Projections(service.name, consumers, database, publisher, subscriber, runtime.healths, alone=alone)
     roles = [
         Role("relay", Relay(OutboxTables(database), publisher, owner=new_id()).run),
         Role("timers", Timers(database, dict(service.timers)).run),

@@ -192,17 +192,23 @@ class Patience:
 
 
 class ConsumerRunner:
-    """Runs one consumer: batches in one transaction each; a failing batch again, message by message."""
+    """Runs one consumer: batches in one transaction each; a failing batch again, message by message.
+
+    Runners of one process share `alone`: of what may kill it one message is tried at a time, else an innocent one
+    that another consumer tries just then would be blamed as well.
+    """
 
     def __init__(
-        self, service: str, consumer: Consumer, store: MessageStore, publisher: Sender, *, fence: Fence | None = None
-    ) -> None:
+        self, service: str, consumer: Consumer, store: MessageStore, publisher: Sender, *,
+        alone: asyncio.Lock | None = None, fence: Fence | None = None,
+    ) -> None:  # fmt: skip
         self.consumer = consumer
         self.store = store
         self.queue = topology.queue(service, consumer.name)
         self.over = False
         self._service = service
         self._publisher = publisher
+        self._by_itself = alone or asyncio.Lock()
         self._fence = fence
         self._name = consumer.name
         self._patience = Patience(store, consumer.name)
@@ -341,12 +347,13 @@ class ConsumerRunner:
 
     async def _alone(self, message: Decoded) -> bool:
         """As `_one`, of what may kill the process: each try is on record before it is made, until how it went is."""
-        message_id = message.incoming.message_id
-        tries = await self._patience.surely(lambda: self.store.suspect(self._name, message_id))
-        if tries > CRASHES_MAX:
-            error = RuntimeError(f"the process did not survive it {CRASHES_MAX} times")
-            return await self._give_up(message.incoming, error, reason="crashed", stream=message.stream)
-        return await self._one(message)
+        async with self._by_itself:
+            message_id = message.incoming.message_id
+            tries = await self._patience.surely(lambda: self.store.suspect(self._name, message_id))
+            if tries > CRASHES_MAX:
+                error = RuntimeError(f"the process did not survive it {CRASHES_MAX} times")
+                return await self._give_up(message.incoming, error, reason="crashed", stream=message.stream)
+            return await self._one(message)
 
     async def _one(self, message: Decoded) -> bool:
         """True when the message needs nothing more here, False when it is in the ladder or a dead letter."""

@@ -63,12 +63,13 @@ class GenerationRunner(ConsumerRunner):
     """Runs one generation: its own queue and books, its own tables, and no effect any more once it has ended."""
 
     def __init__(
-        self, service: str, consumer: Consumer, generation: Generation, database: Database, publisher: Publisher
-    ) -> None:
+        self, service: str, consumer: Consumer, generation: Generation, database: Database, publisher: Publisher, *,
+        alone: asyncio.Lock | None = None,
+    ) -> None:  # fmt: skip
         fence = partial(generations.counts, consumer=generation.consumer, number=generation.number)
         own = replace(consumer, name=generation.name, health=Health() if generation.number > 1 else consumer.health)
         store = SqlMessageStore(database)
-        super().__init__(service, own, store, publisher, fence=fence)
+        super().__init__(service, own, store, publisher, alone=alone, fence=fence)
         self._database = database
         self._marking = Patience(store, generation.name)
 
@@ -112,9 +113,10 @@ class Projections:
 
     def __init__(
         self, service: str, consumers: Sequence[Consumer], database: Database, publisher: Publisher,
-        subscriber: Subscriber, healths: dict[str, Health],
+        subscriber: Subscriber, healths: dict[str, Health], *, alone: asyncio.Lock | None = None,
     ) -> None:  # fmt: skip
         self._service = service
+        self._alone = alone
         self._healths = healths
         self._consumers = {consumer.name: consumer for consumer in consumers if consumer.projection}
         self._database = database
@@ -168,7 +170,9 @@ class Projections:
             own = self._database.beside(f"{generation.schema}, {green_tables.PUBLIC}", pool_max=POOL_MAX)
             await own.open()
         consumer = self._consumers[generation.consumer]
-        runner = GenerationRunner(self._service, consumer, generation, own or self._database, self._publisher)
+        runner = GenerationRunner(
+            self._service, consumer, generation, own or self._database, self._publisher, alone=self._alone
+        )
         self._running[generation.name] = _Running(runner, own)
         self._healths[generation.name] = runner.consumer.health
         self._subscriber.add(runner.subscription)

@@ -120,8 +120,10 @@ def start_consumers(
     process = Process(world, name)
     publisher = SimulatedPublisher(broker, process)
     store = SimulatedMessages(database, process)
+    alone = asyncio.Lock()
     runners = [
-        ConsumerRunner(SERVICE, _consumer(process, consumer, plan, applied), store, publisher) for consumer in CONSUMERS
+        ConsumerRunner(SERVICE, _consumer(process, consumer, plan, applied), store, publisher, alone=alone)
+        for consumer in CONSUMERS
     ]
     subscriptions = [*(runner.subscription for runner in runners), Ingester(SERVICE, store).subscription]
     roles = {
