@@ -14,6 +14,7 @@ __all__ = ["Scene", "SecondAct", "Stage"]
 Play = Callable[[Stage, Setting], Awaitable[Scene]]
 # Each plays at another provider's door; the last provider's tasks are in the way of no other scene.
 SCENES: tuple[Play, ...] = (
+    matching.match,
     custody.partial_pickup,
     custody.split,
     custody.rerouted,
@@ -24,7 +25,6 @@ SCENES: tuple[Play, ...] = (
     safety.expiry,
     custody.no_show,
     custody.offline,
-    matching.match,
 )
 CATEGORIES: dict[Play, str] = {safety.alarm: "dairy", matching.match: matching.CATEGORY}
 

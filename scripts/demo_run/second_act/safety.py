@@ -30,6 +30,7 @@ async def alarm(stage: Stage, setting: Setting) -> Scene:
     delivery = await stage.bring(goods, 18, to)
     volunteer = await stage.volunteer(delivery)
     carried = await stage.hands.pick_up(goods.giver.manager, volunteer, delivery, temperature_dc=CHILLED_DC)
+    await stage.on_the_road(to.organization.manager, delivery)
     holds("the alarm", (await _read(stage, goods, WARM_DC))["temperature_alarm"], True)
     for person in (volunteer, to.organization.manager):
         await stage.told(person, "temperature_alarm", goods.id)
@@ -61,6 +62,7 @@ async def recall(stage: Stage, setting: Setting) -> Scene:
     await stage.hands.drop_off(receivers[0], people[0], on_the_road)
     await stage.hands.pick_up(giver, people[1], carried)
     await stage.ledger(goods, delivered=10, in_transit=10, held=20, available=20)
+    await stage.on_the_road(receivers[1], carried)
     body: Json = {"severity": "critical", "reason": "Salmonela na amostra"}
     await stage.gateway.post(giver, "/v1/batches/{}/recall", goods.id, json=body)
     await stage.hands.until(giver, carried, "rerouting")
@@ -68,6 +70,8 @@ async def recall(stage: Stage, setting: Setting) -> Scene:
         await stage.hands.until(giver, delivery, "cancelled")
     for person in (*people[:2], *receivers[:2]):
         await stage.told(person, "batch_recalled", goods.id)
+    for person, delivery in ((people[2], waiting), (receivers[2], waiting), (receivers[3], offered)):
+        await stage.told(person, "delivery_cancelled", delivery)
     body = {"place_id": setting.near[4].id}
     await stage.refused("goods-recalled", people[1], "/v1/deliveries/{}/reroute", carried, json=body)
     await stage.gateway.post(people[1], "/v1/deliveries/{}/discard", carried, json={"reason": "Recolhido"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from scripts.demo_run.people import NEW_TENANT, Cast, Organization, Place
 
 PICKUP_OPEN = timedelta(hours=8)
 USE_WITHIN = timedelta(hours=20)
+ON_THE_ROAD_S = 6.0  # longer than the reconciliation takes two things to have happened at the same moment
 INBOX_LOOKED_AT = 200  # newest first: a manager is told much in a minute
 
 
@@ -154,6 +156,11 @@ class Stage:
             return any((one["kind"], one["event"]["subject"]) == (kind, subject) for one in inbox["items"]) or None
 
         await eventually(f"{person.email} is told {kind} of {subject}", look)
+
+    async def on_the_road(self, receiver: Person, delivery: str) -> None:
+        """Some seconds pass after people have heard of the pickup: whoever is told what comes next is certain then."""
+        await self.told(receiver, "delivery_picked_up", delivery)
+        await asyncio.sleep(ON_THE_ROAD_S)
 
     async def refused(self, code: str, who: Person, route: str, *ids: str, json: Json) -> None:
         """The platform says no, with this code; anything else is a failure of the demo."""
