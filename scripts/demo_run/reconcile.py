@@ -22,7 +22,7 @@ from rich.console import Console
 from scripts.demo_run import admin, stack, state
 from scripts.demo_run import evidence as reading
 from scripts.demo_run.checks import Check, dashboard, events, goods, past, people, webhooks
-from scripts.demo_run.client import Caller, Gateway, Person
+from scripts.demo_run.client import Caller, Gateway, Person, Refused
 from scripts.demo_run.insiders import Insiders
 from scripts.demo_run.quiet import DEADLINE_S, NeverQuiet, until_quiet
 from scripts.demo_run.receiver import RECEIPTS_FILE, load_receipts
@@ -149,7 +149,7 @@ def main() -> int:
                 deadline_s=given.deadline,
             )
         )
-    except (stack.NotRunning, NeverQuiet, OSError, subprocess.CalledProcessError) as error:
+    except (stack.NotRunning, NeverQuiet, Refused, OSError, subprocess.CalledProcessError) as error:
         console.print(f"reconcile: {error}", highlight=False, markup=False)
         return FAILED if isinstance(error, NeverQuiet) else IMPOSSIBLE
     show(console, report)

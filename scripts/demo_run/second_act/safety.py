@@ -32,8 +32,7 @@ async def alarm(stage: Stage, setting: Setting) -> Scene:
     carried = await stage.hands.pick_up(goods.giver.manager, volunteer, delivery, temperature_dc=CHILLED_DC)
     await stage.on_the_road(to.organization.manager, delivery)
     holds("the alarm", (await _read(stage, goods, WARM_DC))["temperature_alarm"], True)
-    for person in (volunteer, to.organization.manager):
-        await stage.told(person, "temperature_alarm", goods.id)
+    await stage.alarmed((volunteer, to.organization.manager), "temperature_alarm", goods)
     code = await stage.hands.code(to.organization.manager, delivery, "dropoff")
     lines = [{"line_id": line["line_id"], "delivered": line["picked"], "rejected": 0} for line in carried["lines"]]
     body: Json = {"code": code, "lines": lines, "temperature_dc": WARM_DC}
@@ -68,8 +67,7 @@ async def recall(stage: Stage, setting: Setting) -> Scene:
     await stage.hands.until(giver, carried, "rerouting")
     for delivery in (waiting, offered):
         await stage.hands.until(giver, delivery, "cancelled")
-    for person in (*people[:2], *receivers[:2]):
-        await stage.told(person, "batch_recalled", goods.id)
+    await stage.alarmed((*people[:2], *receivers[:2]), "batch_recalled", goods)
     for person, delivery in ((people[2], waiting), (receivers[2], waiting), (receivers[3], offered)):
         await stage.told(person, "delivery_cancelled", delivery)
     body = {"place_id": setting.near[4].id}

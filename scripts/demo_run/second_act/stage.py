@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,7 +17,8 @@ from scripts.demo_run.people import NEW_TENANT, Cast, Organization, Place
 
 PICKUP_OPEN = timedelta(hours=8)
 USE_WITHIN = timedelta(hours=20)
-ON_THE_ROAD_S = 6.0  # longer than the reconciliation takes two things to have happened at the same moment
+# Longer than what the reconciliation takes for the same moment: before and after it is certain who carries what.
+A_WHILE_S = 6.0
 INBOX_LOOKED_AT = 200  # newest first: a manager is told much in a minute
 
 
@@ -158,9 +160,15 @@ class Stage:
         await eventually(f"{person.email} is told {kind} of {subject}", look)
 
     async def on_the_road(self, receiver: Person, delivery: str) -> None:
-        """Some seconds pass after people have heard of the pickup: whoever is told what comes next is certain then."""
+        """People have heard of the pickup, and some time passes."""
         await self.told(receiver, "delivery_picked_up", delivery)
-        await asyncio.sleep(ON_THE_ROAD_S)
+        await asyncio.sleep(A_WHILE_S)
+
+    async def alarmed(self, people: Iterable[Person], kind: str, goods: Goods) -> None:
+        """They are all told, and some time passes until they do something about it."""
+        for person in people:
+            await self.told(person, kind, goods.id)
+        await asyncio.sleep(A_WHILE_S)
 
     async def refused(self, code: str, who: Person, route: str, *ids: str, json: Json) -> None:
         """The platform says no, with this code; anything else is a failure of the demo."""
