@@ -101,7 +101,7 @@ async def expiry(stage: Stage, setting: Setting) -> Scene:
         setting.pickup, "Salada de frutas", 12, use_by_at=(now + ANNOUNCED).isoformat()
     )  # never ready: for that the platform wants half an hour of safe time
     offered = await stage.offer(setting.pickup, "Sanduíches", 12, use_by_at=(now + SAFE_TIME + OPEN_FOR).isoformat())
-    delivery = await stage.bring(offered, 8, setting.near[0])
+    delivery = await stage.hands.plan(setting.near[0].organization.manager, offered.id, 8, setting.near[0])
     await stage.hands.until(offered.giver.manager, delivery, "expired", within_s=MINUTE_S)
     await stage.ledger(offered, available=12, held=0)
 
