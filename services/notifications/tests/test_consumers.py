@@ -160,6 +160,17 @@ async def test_a_task_is_told_to_the_side_that_it_is_for(
     assert (coordinator.id in told) == (role == "coordinator")
 
 
+async def test_what_is_said_of_a_delivery_is_about_the_delivery(people: People, database: Database) -> None:
+    """An offer names the delivery that can be opened and claimed, not the stream of what was said beside it."""
+    journey = await people.journey()
+
+    event_id = await people.hear(golden(deliveries.DeliveryOffered, journey), subject=new_id())
+
+    await people.until_told(event_id)
+    subject = await database.reading().fetchval("SELECT subject FROM notifications WHERE event_id = $1", event_id)
+    assert UUID(int=subject.int) == journey.id
+
+
 async def test_a_suspended_coordinator_is_not_told(people: People) -> None:
     """Who coordinates no more hears nothing of late pickups."""
     journey, coordinator = await people.journey(), await people.callers.person(platform_role="coordinator")

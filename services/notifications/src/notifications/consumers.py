@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -116,12 +117,15 @@ def _waiting(handler: Handler) -> Handler:
 def _follow_up(received: Received) -> Fact:
     event: Any = received.event
     at_the_end = deliveries.DropoffDelayed | deliveries.RerouteAsked | deliveries.RerouteDelayed
-    return _fact(
+    fact = _fact(
         received,
         parties=_followed_parties(event),
         place_id=event.receiving_place_id if isinstance(event, at_the_end) else event.pickup_place_id,
         context={"delivery_id": event.delivery_id, "items": _goods(event)},
     )
+    return replace(
+        fact, subject=event.delivery_id
+    )  # the stream beside the delivery is nothing that a reader could open
 
 
 def _task(received: Received) -> Fact:
