@@ -126,7 +126,7 @@ async def test_a_key_with_a_bad_checksum_never_reaches_the_database(people: Peop
             return await super().fetchrow(query, *args)
 
     def reading() -> Transaction:
-        return Watched(database.pool, {}, locking=False)  # type: ignore[arg-type]
+        return Watched(database.pool, {}, locking=False, hung=database.pool.expire_connections)  # type: ignore[arg-type]
 
     authenticator = Authenticator(Directory(reading, ttl_s=0), issuer="https://vouajudar.org")
     key = (await people.key(await people.tenant()))["key"]
