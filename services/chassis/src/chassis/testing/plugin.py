@@ -21,7 +21,7 @@ from chassis.testing.bus import Bus, Tap, purge
 from chassis.testing.callers import Callers
 from chassis.testing.live import LiveService, service_environment
 
-# `--hypothesis-profile deep` tries what every run tries, five thousand times; machines name no number of their own.
+# `scripts/test --deep` tries what every run tries, five thousand times; machines name no number of their own.
 settings.register_profile("small", max_examples=60, deadline=None)
 settings.register_profile("deep", max_examples=5_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("small")
