@@ -121,6 +121,7 @@ def _follow_up(received: Received) -> Fact:
         parties=_followed_parties(event),
         place_id=event.receiving_place_id if isinstance(event, at_the_end) else event.pickup_place_id,
         context={"delivery_id": event.delivery_id, "items": _goods(event)},
+        subject=event.delivery_id,  # readers can look at the delivery, not at what was said about it
     )
 
 
@@ -147,7 +148,12 @@ def _organization(received: Received) -> Fact:
 
 
 def _fact(
-    received: Received, *, parties: Mapping[Party, Sequence[UUID]], place_id: UUID | None, context: dict[str, Any]
+    received: Received,
+    *,
+    parties: Mapping[Party, Sequence[UUID]],
+    place_id: UUID | None,
+    context: dict[str, Any],
+    subject: UUID | None = None,
 ) -> Fact:
     envelope, event = received.envelope, received.event
     specifics = {name: getattr(event, name) for name in _SPECIFICS.get(type(event).__name__, ())}
@@ -155,7 +161,7 @@ def _fact(
         event_id=envelope.id,
         name=type(event).__name__,
         type=envelope.type,
-        subject=envelope.subject,
+        subject=subject or envelope.subject,
         version=envelope.aggregateversion,
         happened_at=envelope.time,
         parties=parties,
