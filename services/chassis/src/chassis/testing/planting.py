@@ -5,7 +5,7 @@ import __future__
 
 import inspect
 import textwrap
-from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -24,7 +24,7 @@ def plant(patch: pytest.MonkeyPatch, owner: object, name: str, right: str, wrong
     Raises AssertionError unless its source says `right` exactly once.
     """
     found = vars(owner)[name]
-    function = found.fget if isinstance(found, property) else found
+    function: FunctionType = getattr(found, "fget", found)
     source = textwrap.dedent(inspect.getsource(function))
     assert source.count(right) == 1, f"{name} says {right!r} {source.count(right)} times"
     annotations = __future__.annotations.compiler_flag
@@ -34,7 +34,7 @@ def plant(patch: pytest.MonkeyPatch, owner: object, name: str, right: str, wrong
     patch.setattr(owner, name, made[name])
 
 
-def finds(machine: Callable[[], RuleBasedStateMachine]) -> bool:
+def finds(machine: type[RuleBasedStateMachine]) -> bool:
     """Whether the machine fails within what a deep run tries; the shortest way there is not looked for."""
     tried = settings(
         max_examples=EXAMPLES_MAX,
