@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -255,17 +256,33 @@ def test_the_machine_finds_what_is_off_by_one(
     assert finds(TaskMachine)
 
 
-def test_a_second_hand_is_told_that_it_is_done() -> None:
-    """The refusal names the state and what is allowed in it."""
-    task = a_task()
-    task.complete(by=COOK, note=None, now=NOON)
-
-    with pytest.raises(InvalidTransition) as refused:
-        task.complete(by=COOK, note=None, now=NOON)
-
-    assert refused.value.details == {"current_status": "completed", "allowed": []}
+COMMANDS: dict[str, Callable[[Task], None]] = {"complete": lambda task: task.complete(by=COOK, note=None, now=NOON)}
+BROUGHT: dict[TaskStatus, Callable[[Task], None]] = {
+    TaskStatus.COMPLETED: COMMANDS["complete"],
+    TaskStatus.EXPIRED: lambda task: task.expire(now=NOON + timedelta(hours=1)),
+    TaskStatus.CLOSED: lambda task: task.close(reason="stage-left", now=NOON),
+}
 
 
 def test_every_status_says_what_is_allowed() -> None:
-    """The table is whole."""
+    """The table is whole, and every command of it is tried below."""
     assert set(ALLOWED) == set(TaskStatus)
+    assert COMMANDS.keys() == {command for commands in ALLOWED.values() for command in commands}
+
+
+@pytest.mark.parametrize("status", list(TaskStatus))
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_the_table_decides_what_can_happen_to_a_task(status: TaskStatus, command: str) -> None:
+    """A command the table allows works in that status; any other is refused, naming the status and what is allowed."""
+    task = a_task()
+    if status in BROUGHT:
+        BROUGHT[status](task)
+    assert task.status is status
+
+    if command in ALLOWED[status]:
+        COMMANDS[command](task)
+        return
+    with pytest.raises(InvalidTransition) as refused:
+        COMMANDS[command](task)
+
+    assert refused.value.details == {"current_status": status, "allowed": ALLOWED[status]}
