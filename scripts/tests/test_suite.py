@@ -69,10 +69,10 @@ def test_a_machine_that_ran_too_seldom_has_not_been_tried(tmp_path: Path) -> Non
 
 
 def test_every_state_machine_is_a_deep_one() -> None:
-    """Whatever test is a state machine is chosen by `--deep`, and nothing else is."""
+    """Whatever runs a state machine as a test is chosen by `--deep`, and nothing else is."""
     services = Path(__file__).parents[2] / "services"
     source = {file.name: file.read_text() for file in services.glob("*/tests/test_*.py")}
-    with_machines = {name for name, text in source.items() if "(RuleBasedStateMachine):" in text}
+    with_machines = {name for name, text in source.items() if "Machine.TestCase" in text}
 
     chosen = machines([], [], os.environ | {"PYTHONPATH": str(services.parent)})
 

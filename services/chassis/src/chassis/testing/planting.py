@@ -34,10 +34,10 @@ def plant(patch: pytest.MonkeyPatch, owner: object, name: str, right: str, wrong
     patch.setattr(owner, name, made[name])
 
 
-def finds(machine: type[RuleBasedStateMachine]) -> bool:
+def finds(machine: type[RuleBasedStateMachine], *, examples_max: int = EXAMPLES_MAX) -> bool:
     """Whether the machine fails within what a deep run tries; the shortest way there is not looked for."""
     tried = settings(
-        max_examples=EXAMPLES_MAX,
+        max_examples=examples_max,
         stateful_step_count=STEPS,
         deadline=None,
         database=None,
