@@ -237,7 +237,7 @@ TestRequest = pytest.mark.machine(RequestMachine.TestCase)
         (Coverage, "satisfied", "line.received >= line.needed", "line.received > line.needed"),
         (Coverage, "share", "room.get(line_id, 0) -", "room.get(line_id, 0) + 1 -"),
         (Coverage, "past_needed_by", "self.needed_by_at <= now", "self.needed_by_at < now"),
-        (guards, "require_within", "quantity <= reservation", "quantity - 1 <= reservation"),
+        (guards, "require_within", "reservation.quantities[line_id]:", "reservation.quantities[line_id] + 1:"),
     ],
 )
 def test_the_machine_finds_what_is_off_by_one(
