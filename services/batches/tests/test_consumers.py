@@ -105,7 +105,7 @@ async def test_poison_becomes_a_dead_letter_and_its_neighbours_are_handled(
 
 
 async def test_concurrent_holds_never_oversell(database: Database) -> None:
-    """Fifty holds of one unit race for ten units on real connections: ten are granted, forty rejected, the sum stays."""
+    """Two hundred holds of one unit race for ten units on real connections: ten are granted, 190 rejected, the sum stays."""
     now = datetime.now(UTC)
     batch = domain.Batch.create(
         domain.BatchId(new_id()),
@@ -134,12 +134,12 @@ async def test_concurrent_holds_never_oversell(database: Database) -> None:
                 continue
             return
 
-    await asyncio.gather(*(hold() for _ in range(50)))
+    await asyncio.gather(*(hold() for _ in range(200)))
 
     after = await BATCHES.as_of(database.reading(), batch.id)
     row = await BATCHES.get(database.reading(), batch.id)
     assert (after.held, after.available, after.total) == (10, 0, 10)
-    assert sum(hold.state == "rejected" for hold in after.holds.values()) == 40
+    assert sum(hold.state == "rejected" for hold in after.holds.values()) == 190
     assert after == row
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import pytest
 from batches.domain import (
     Batch,
     BatchId,
@@ -27,9 +28,12 @@ from batches.domain import (
     Unit,
     Where,
     granted,
+    guards,
     holder,
 )
+from batches.domain.ledger import Ledger
 from chassis.kernel import Conflict, Invalid
+from chassis.testing.planting import finds, plant
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -39,7 +43,8 @@ LINES = st.integers(1, 9).map(lambda n: HoldId(UUID(int=n)))
 NUMBERS = st.integers(0, 63)
 RECEIVERS = [Receiver(organization_id=OrganizationId(UUID(int=n)), place_id=PlaceId(UUID(int=n))) for n in (70, 80)]
 AMOUNTS = st.integers(0, 31)
-FROZEN = (Status.CANCELLED, Status.RECALLED)
+FROZEN, LIVE = (Status.CANCELLED, Status.RECALLED), (Status.PRODUCING, Status.READY, Status.DEPLETED)
+USE_BY = START + timedelta(hours=6)
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -64,7 +69,7 @@ class LedgerMachine(RuleBasedStateMachine):
             quantity=quantity,
             storage=Storage.AMBIENT,
             pickup_window=PickupWindow(from_at=START, to_at=START + timedelta(hours=2)),
-            use_by_at=START + timedelta(hours=6),
+            use_by_at=USE_BY,
             now=START,
         )
         self.batch.mark_ready(now=START, min_handling=timedelta(minutes=30))
@@ -104,8 +109,10 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(hold_id=LINES, quantity=st.integers(1, 12))
     def hold(self, hold_id: HoldId, quantity: int) -> None:
-        """A hold is granted exactly when the batch says that it would be."""
+        """A hold is granted exactly when there is as much and it is still good, which is what the batch says beforehand."""
         known, reason = hold_id in self.batch.holds, self.batch.why_not_hold(quantity, now=self.now)
+        good = self.batch.status in (Status.READY, Status.DEPLETED) and self.now < USE_BY
+        assert (reason is None) == (good and quantity <= self.batch.available)
         self.attempt(lambda: self.batch.hold(hold_id, delivery_id=DeliveryId(hold_id), quantity=quantity, now=self.now))
         if not known:
             assert (self.batch.holds[hold_id].state is HoldState.HELD) == (reason is None)
@@ -162,11 +169,12 @@ class LedgerMachine(RuleBasedStateMachine):
         """The provider counted again."""
         self.attempt(lambda: self.batch.adjust(quantity, reason="counted"))
 
-    @rule(hours=st.integers(0, 1))
+    @rule(hours=st.sampled_from([0, 0, 1, 1, 3]))
     def time_passes(self, hours: int) -> None:
         """A timer fires, in time or early."""
         self.now += timedelta(hours=hours)
         self.attempt(lambda: self.batch.expire(now=self.now))
+        assert (self.batch.status not in LIVE) or self.now < USE_BY
 
     @rule(really=st.integers(0, 9))
     def recall_or_cancel(self, really: int) -> None:
@@ -234,4 +242,25 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 LedgerMachine.TestCase.settings = settings(stateful_step_count=40)  # as often as the profile says
-TestLedger = LedgerMachine.TestCase
+TestLedger = pytest.mark.machine(LedgerMachine.TestCase)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "right", "wrong"),
+    [
+        (Ledger, "why_not_hold", "quantity <= self.available", "quantity < self.available"),
+        (Ledger, "why_not_hold", "quantity <= self.available", "quantity <= self.available + 1"),
+        (Ledger, "past_use_by", "self.use_by_at <= now", "self.use_by_at < now"),
+        (guards, "require_at_most", "quantity <= most", "quantity <= most + 1"),
+        (Batch, "adjust", "quantity < committed", "quantity < committed - 1"),
+        (Batch, "pick_up", "hold.quantity - picked", "hold.quantity - picked - 1"),
+        (Batch, "_follow_up", "self.available == 0", "self.available <= 1"),
+    ],
+)
+def test_the_machine_finds_what_is_off_by_one(
+    monkeypatch: pytest.MonkeyPatch, owner: object, name: str, right: str, wrong: str
+) -> None:
+    """A number or a comparison next to the right one breaks something that the machine watches."""
+    plant(monkeypatch, owner, name, right, wrong)
+
+    assert finds(LedgerMachine)

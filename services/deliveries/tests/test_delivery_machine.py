@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from uuid import UUID
 
+import pytest
 from chassis.kernel import Conflict, Forbidden, Invalid, InvalidTransition, NotFound
+from chassis.testing.planting import finds, plant
 from deliveries.domain import (
     SPLITS_MAX,
     BatchId,
@@ -25,13 +27,16 @@ from deliveries.domain import (
     Storage,
     UserId,
     Window,
+    guards,
 )
+from deliveries.domain.course import Course
+from deliveries.domain.sharing import Shared
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 START = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
-MIN_HANDLING = timedelta(minutes=30)
+USE_BY, MIN_HANDLING = START + timedelta(hours=8), timedelta(minutes=30)
 LINE_COUNT = 2
 VOLUNTEERS = st.integers(1, 3).map(lambda n: UserId(UUID(int=n)))
 AMOUNTS = st.integers(0, 5)
@@ -50,8 +55,9 @@ class DeliveryMachine(RuleBasedStateMachine):
         quantities=st.lists(st.integers(1, 5), min_size=LINE_COUNT, max_size=LINE_COUNT),
         parts=st.integers(0, 2),
         steps=st.integers(0, 4),
+        late=st.sampled_from([0, 0, 7]),
     )
-    def plan(self, quantities: list[int], parts: int, steps: int) -> None:
+    def plan(self, quantities: list[int], parts: int, steps: int, late: int) -> None:
         """Two lines, good for eight hours, and some way along: chance alone would seldom get them to anybody's door."""
         self.now = START
         self.ends: dict[UUID, tuple[Status, object]] = {}
@@ -84,6 +90,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         ]
         for step in way[:steps]:
             step()
+        self.now += timedelta(hours=late)
 
     def line(self, number: int) -> LineId:
         """One of the lines, or one that nobody has."""
@@ -169,6 +176,7 @@ class DeliveryMachine(RuleBasedStateMachine):
                 part=part,
             )
             self.family += [] if rest is None else [rest]
+            assert {line_id: line.planned for line_id, line in self.delivery.lines.items()} == part.taken
 
         self.attempt(claim, "claim")
         if sum(amounts) % 2:
@@ -218,10 +226,13 @@ class DeliveryMachine(RuleBasedStateMachine):
         }
         self.attempt(lambda: self.delivery.dropoff(dropped, now=self.now), "dropoff")
 
-    @rule(number=NUMBERS, quantity=st.integers(0, 3))
-    def lose(self, number: int, quantity: int) -> None:
-        """Something fell off the bike."""
-        self.attempt(lambda: self.delivery.lose({self.line(number): quantity}, reason="rain", now=self.now), "lost")
+    @rule(number=NUMBERS, quantity=st.integers(0, 3), everything=st.booleans())
+    def lose(self, number: int, quantity: int, everything: bool) -> None:
+        """Something fell off the bike, or all of it."""
+        lost = {self.line(number): quantity}
+        if everything:
+            lost = {line_id: line.in_hand for line_id, line in self.delivery.lines.items() if line.in_hand}
+        self.attempt(lambda: self.delivery.lose(lost, reason="rain", now=self.now), "lost")
 
     @rule(name=st.sampled_from(["refuse", "reroute", "return", "discard"]))
     def on_the_road(self, name: str) -> None:
@@ -245,13 +256,15 @@ class DeliveryMachine(RuleBasedStateMachine):
             self.delivery.batch_spoiled(BatchId(UUID(int=batch)), cause=cause)
             assert self.delivery.version == version
 
-    @rule(minutes=st.integers(0, 60))
+    @rule(minutes=st.sampled_from([0, 1, 30, 60, 150, 240]))
     def time_passes(self, minutes: int) -> None:
         """Timers fire, in time or early."""
         self.now += timedelta(minutes=minutes)
         for delivery in self.family:
             delivery.release_unconfirmed(now=self.now)
             delivery.expire(now=self.now, min_handling=MIN_HANDLING)
+            assert delivery.status is not Status.OPEN or self.now < USE_BY - MIN_HANDLING
+            assert delivery.status is not Status.CLAIMED or self.now < USE_BY
 
     @invariant()
     def one_claim_while_it_matters(self) -> None:
@@ -329,9 +342,31 @@ def planned_line(n: int, quantity: int) -> PlannedLine:
         storage=Storage.AMBIENT,
         unit="unit",
         quantity=quantity,
-        use_by_at=START + timedelta(hours=8),
+        use_by_at=USE_BY,
     )
 
 
 DeliveryMachine.TestCase.settings = settings(stateful_step_count=40)  # as often as the profile says
-TestDelivery = DeliveryMachine.TestCase
+TestDelivery = pytest.mark.machine(DeliveryMachine.TestCase)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "right", "wrong"),
+    [
+        (Shared, "_rest", "part.taken.get(line_id, 0)", "part.taken.get(line_id, 0) - 1"),
+        (Shared, "_split", "self.splits_left // 2", "self.splits_left // 2 + 1"),
+        (Course, "_on_DeliverySplit", "line.planned - moved.quantity)", "line.planned - moved.quantity + 1)"),
+        (guards, "require_part", "quantity <= lines[line_id].planned", "quantity <= lines[line_id].planned + 1"),
+        (guards, "require_picked", "<= line.planned", "<= line.planned + 1"),
+        (guards, "require_losable", "quantity <= lines[line_id].in_hand", "quantity <= lines[line_id].in_hand + 1"),
+        (Delivery, "lose", "self.in_hand == 0", "self.in_hand == 1"),
+        (Delivery, "expire", "due <= now", "due < now"),
+    ],
+)
+def test_the_machine_finds_what_is_off_by_one(
+    monkeypatch: pytest.MonkeyPatch, owner: object, name: str, right: str, wrong: str
+) -> None:
+    """A number or a comparison next to the right one breaks something that the machine watches."""
+    plant(monkeypatch, owner, name, right, wrong)
+
+    assert finds(DeliveryMachine)

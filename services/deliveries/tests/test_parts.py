@@ -124,7 +124,7 @@ async def test_a_recall_finds_what_split_off_while_it_waited(world: World) -> No
 
     async def recall() -> None:
         async with database.transaction() as tx:
-            await usecases.batch_spoiled(tx, POLICY, batch_id=batch.id, cause=Spoilage.RECALLED, version=9, now=now)
+            await usecases.batch_spoiled(tx, POLICY, batch_id=batch.id, cause=Spoilage.RECALLED, version=2, now=now)
 
     async with database.transaction() as tx:
         locked = await DELIVERIES.get(tx, delivery_id)

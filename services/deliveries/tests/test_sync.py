@@ -27,6 +27,7 @@ from starlette.requests import Request
 
 from services.deliveries.tests.builders import World, dropped, wrong
 from services.deliveries.tests.test_api import said
+from services.deliveries.tests.test_tasks import tasks_made, tasks_wanted, template
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 POLICY = Policy(min_handling=timedelta(minutes=30), claims_per_day_max=5)
@@ -137,6 +138,38 @@ async def test_a_failure_holds_back_its_delivery_and_no_other(world: World) -> N
     assert short(await answers(world, volunteer, release)) == [(404, "delivery-not-found", False)]
 
 
+async def test_a_task_is_done_without_a_network(world: World) -> None:
+    """With its note and once, the next one follows; refused it holds back what is about it, and nothing about its delivery."""
+    await tasks_wanted(world, world.provider_id, template("pack", next="label"), template("label"))
+    volunteer = await world.volunteer()
+    delivery = await world.claimed(volunteer)
+    pack = (await tasks_made(world, delivery, "pack"))["pack"]
+    then = datetime.now(UTC) - HOUR
+    complete = {
+        "id": "1", "idempotency_key": new_id().hex, "path": f"/v1/tasks/{pack['id']}/complete",
+        "body": {"note": "two boxes"}, "if_match": '"1"', "client_time": then.isoformat(),
+    }  # fmt: skip
+    twice = [complete | {"id": str(n), "idempotency_key": new_id().hex} for n in (2, 3)]
+    whichever = [each | {"idempotency_key": new_id().hex, "if_match": None} for each in twice]
+
+    (done,) = await answers(world, world.cook, complete)
+    again = await answers(world, world.cook, complete, *twice, queued(delivery, "cancel", {"reason": "rain"}))
+    late = await answers(world, world.cook, *whichever)
+    foreign = await answers(world, world.stranger, complete | {"idempotency_key": new_id().hex})
+
+    assert (done["status"], done["body"]["status"], done["body"]["note"]) == (200, "completed", "two boxes")
+    assert (done["body"]["completed_by"], done["etag"]) == (str(world.cook.id), '"2"')
+    assert short(again) == [
+        (200, "", True), (412, "stale", False), (409, "earlier-command-failed", False), (200, "", False),
+    ]  # fmt: skip
+    assert short(late) == [(409, "invalid-transition", False), (409, "earlier-command-failed", False)]
+    assert late[0]["problem"]["current_status"] == "completed"
+    assert short(foreign) == [(404, "task-not-found", False)]
+    told = "SELECT meta->>'client_time' FROM events WHERE stream_id = $1 AND type = 'TaskCompleted'"
+    kept = await world.database.reading().fetchval(told, UUID(pack["id"]))
+    assert datetime.fromisoformat(kept) == then
+
+
 async def test_what_was_meant_for_another_version_is_stale(world: World) -> None:
     """A queued command carries the version that its giver saw."""
     volunteer, delivery = await world.volunteer(), await world.opened()
@@ -174,6 +207,8 @@ async def test_a_queue_that_cannot_be_meant_is_refused_whole(world: World) -> No
         *([good | {"path": path}] for path in (
             "/v1/sync", f"/v1/deliveries/{delivery['id']}/override", f"/v1/deliveries/{delivery['id']}/code?stage=pickup",
             f"/v1/deliveries/{delivery['id']}/claim?x=1", f"/v1/deliveries/{delivery['id']}/claim\n", "/v1/deliveries/x/claim",
+            f"/v1/tasks/{delivery['id']}", f"/v1/tasks/{delivery['id']}/claim", "/v1/tasks/x/complete",
+            f"/v1/deliveries/{delivery['id']}/complete",
             f"/v1/ops/deliveries/{delivery['id']}/claim", f"/v1/deliveries/../{delivery['id']}/claim",
         )),
     ]  # fmt: skip
@@ -373,7 +408,7 @@ async def test_what_spoiled_meanwhile_is_not_handed_over(world: World, custody: 
     (warm,) = await answers(world, world.cook, queued(delivery, "pickup", body, at=then))
     async with world.database.transaction() as tx:
         await usecases.batch_spoiled(
-            tx, POLICY, batch_id=batch_id, cause=Spoilage.EXPIRED, version=9, now=datetime.now(UTC)
+            tx, POLICY, batch_id=batch_id, cause=Spoilage.EXPIRED, version=2, now=datetime.now(UTC)
         )
     (over,) = await answers(world, world.cook, queued(delivery, "pickup", body | {"temperature_dc": 40}, at=then))
 

@@ -37,7 +37,7 @@ async def _put(
     return await world.client.put(url, json={"templates": templates}, headers=caller.headers | headers)
 
 
-async def _wanted(world: World, organization_id: UUID, *templates: dict[str, Any]) -> None:
+async def tasks_wanted(world: World, organization_id: UUID, *templates: dict[str, Any]) -> None:
     """A manager of the organization wants these tasks."""
     manager = await world.callers.person(member_of=organization_id)
     answer = await _put(world, manager, organization_id, *templates)
@@ -57,7 +57,7 @@ async def _of(world: World, delivery: dict[str, Any], **query: Any) -> dict[str,
     return {task["template_key"]: task for task in found}
 
 
-async def _made(world: World, delivery: dict[str, Any], *keys: str) -> dict[str, dict[str, Any]]:
+async def tasks_made(world: World, delivery: dict[str, Any], *keys: str) -> dict[str, dict[str, Any]]:
     """Its tasks, once these are there."""
 
     async def look() -> dict[str, dict[str, Any]] | bool:
@@ -150,14 +150,14 @@ async def test_templates_that_cannot_be_meant_are_422(world: World, wrong: dict[
 
 async def test_entering_a_stage_makes_the_tasks_of_both_organizations(world: World) -> None:
     """The first of each chain, for the side that each is for, announced once; fold and row are one."""
-    await _wanted(
+    await tasks_wanted(
         world, world.provider_id, template("pack", next="label"), template("label"), template("bag", "volunteer")
     )
-    await _wanted(world, world.receiver_id, template("room", "receiver_member"), template("watch", "coordinator"))
+    await tasks_wanted(world, world.receiver_id, template("room", "receiver_member"), template("watch", "coordinator"))
     volunteer = await world.volunteer()
 
     delivery = await world.claimed(volunteer)
-    made = await _made(world, delivery, "pack", "bag", "room", "watch")
+    made = await tasks_made(world, delivery, "pack", "bag", "room", "watch")
 
     assert set(made) == {"pack", "bag", "room", "watch"}
     assert {task["status"] for task in made.values()} == {"open"}
@@ -174,14 +174,14 @@ async def test_entering_a_stage_makes_the_tasks_of_both_organizations(world: Wor
 
 async def test_doing_one_makes_the_next(world: World) -> None:
     """With the note of who did it; twice is refused with the state; the last of the chain makes nothing."""
-    await _wanted(world, world.provider_id, template("pack", next="label"), template("label"))
+    await tasks_wanted(world, world.provider_id, template("pack", next="label"), template("label"))
     delivery = await world.claimed(await world.volunteer())
-    pack = (await _made(world, delivery, "pack"))["pack"]
+    pack = (await tasks_made(world, delivery, "pack"))["pack"]
 
     stale = await _complete(world, world.cook, pack, **{"If-Match": '"9"'})
     done = await _complete(world, world.cook, pack, {"note": "in two boxes"}, **{"If-Match": '"1"'})
     again = await _complete(world, world.cook, pack)
-    made = await _made(world, delivery, "label")
+    made = await tasks_made(world, delivery, "label")
     last = await _complete(world, world.cook, made["label"])
 
     assert said(stale) == (412, "stale")
@@ -200,7 +200,7 @@ async def test_doing_one_makes_the_next(world: World) -> None:
 
 async def test_each_side_does_its_own(world: World) -> None:
     """Who sees a task of another side is told so; who has no part in it learns nothing; keys do nothing by hand."""
-    await _wanted(
+    await tasks_wanted(
         world,
         world.provider_id,
         template("pack"),
@@ -210,7 +210,7 @@ async def test_each_side_does_its_own(world: World) -> None:
     )
     volunteer, other = await world.volunteer(), await world.volunteer()
     delivery = await world.claimed(volunteer)
-    made = await _made(world, delivery, "pack", "room", "bag", "watch")
+    made = await tasks_made(world, delivery, "pack", "room", "bag", "watch")
     not_yours, hidden, ok = (403, "not-your-task"), (404, "task-not-found"), (200, "")
     expected: dict[str, list[tuple[Caller, tuple[int, str]]]] = {
         "pack": [(world.keeper, hidden), (volunteer, hidden), (world.coordinator, not_yours), (world.cook, ok)],
@@ -231,12 +231,12 @@ async def test_each_side_does_its_own(world: World) -> None:
 
 async def test_lists_are_of_what_one_may_see(world: World) -> None:
     """`mine` is what is for you; status and delivery narrow it; pages show each once, the newest first."""
-    await _wanted(
+    await tasks_wanted(
         world, world.provider_id, template("a"), template("b"), template("c"), template("room", "receiver_member")
     )
     volunteer = await world.volunteer()
     delivery = await world.claimed(volunteer)
-    made = await _made(world, delivery, "a", "b", "c", "room")
+    made = await tasks_made(world, delivery, "a", "b", "c", "room")
     await _complete(world, world.cook, made["a"])
 
     def keys(found: list[dict[str, Any]]) -> set[str]:
@@ -263,9 +263,9 @@ async def test_lists_are_of_what_one_may_see(world: World) -> None:
 
 async def test_a_hundred_hands_do_it_once(world: World) -> None:
     """One completes it, everybody else finds it done; the next one is made once."""
-    await _wanted(world, world.provider_id, template("pack", next="label"), template("label"))
+    await tasks_wanted(world, world.provider_id, template("pack", next="label"), template("label"))
     delivery = await world.claimed(await world.volunteer())
-    pack = (await _made(world, delivery, "pack"))["pack"]
+    pack = (await tasks_made(world, delivery, "pack"))["pack"]
 
     answers = await asyncio.gather(*(_complete(world, world.cook, pack) for _ in range(100)))
 
@@ -279,9 +279,9 @@ async def test_a_hundred_hands_do_it_once(world: World) -> None:
 
 async def test_a_task_whose_time_passes_expires(world: World) -> None:
     """The timer that came early is set again; the due one ends it, for good, and makes no next one."""
-    await _wanted(world, world.provider_id, template("pack", next="label"), template("label"))
+    await tasks_wanted(world, world.provider_id, template("pack", next="label"), template("label"))
     delivery = await world.claimed(await world.volunteer())
-    pack = (await _made(world, delivery, "pack"))["pack"]
+    pack = (await tasks_made(world, delivery, "pack"))["pack"]
     task_id, due_at = UUID(pack["id"]), datetime.fromisoformat(pack["due_at"])
     timer = "SELECT due_at FROM timers WHERE dedupe_key = $1"
     reading = world.database.reading()
@@ -305,9 +305,9 @@ async def test_a_task_whose_time_passes_expires(world: World) -> None:
 
 async def test_a_due_task_expires_by_itself(world: World) -> None:
     """End to end: the timer of the live process ends it at its due time."""
-    await _wanted(world, world.provider_id, template("pack"))
+    await tasks_wanted(world, world.provider_id, template("pack"))
     delivery = await world.claimed(await world.volunteer())
-    task_id = UUID((await _made(world, delivery, "pack"))["pack"]["id"])
+    task_id = UUID((await tasks_made(world, delivery, "pack"))["pack"]["id"])
     past = "jsonb_set(state, '{due_at}', to_jsonb(now() - interval '1 second'))"
     await world.database.pool.execute(f"UPDATE tasks SET state = {past} WHERE id = $1", task_id)
 
@@ -318,7 +318,7 @@ async def test_a_due_task_expires_by_itself(world: World) -> None:
 
 async def test_tasks_end_with_their_stage(world: World) -> None:
     """Leaving a stage closes what is open of it and keeps what is done; a stage that is entered again has tasks anew."""
-    await _wanted(
+    await tasks_wanted(
         world,
         world.provider_id,
         template("find", "coordinator", stage="open"),
@@ -328,9 +328,9 @@ async def test_tasks_end_with_their_stage(world: World) -> None:
     )
     volunteer = await world.volunteer()
     delivery = await world.opened()
-    await _made(world, delivery, "find")
+    await tasks_made(world, delivery, "find")
     await world.done(volunteer, delivery, "claim")
-    made = await _made(world, delivery, "pack", "bag")
+    made = await tasks_made(world, delivery, "pack", "bag")
     await _complete(world, world.cook, made["pack"])
     await _are(world, delivery, find="closed", pack="completed", bag="open")
 
@@ -360,10 +360,10 @@ async def test_tasks_end_with_their_stage(world: World) -> None:
 
 async def test_refused_again_is_no_new_stage(world: World) -> None:
     """A recall that finds the goods refused already makes no second set of tasks."""
-    await _wanted(world, world.provider_id, template("decide", stage="rerouting"))
+    await tasks_wanted(world, world.provider_id, template("decide", stage="rerouting"))
     batch = await world.batch()
     delivery = await world.refused(await world.volunteer(), batch)
-    await _made(world, delivery, "decide")
+    await tasks_made(world, delivery, "decide")
 
     await world.tell(batch, batches.BatchRecalled, status="recalled", severity="high", reason="mould")
     await begun(world, "reroute", delivery, run=7)
@@ -373,10 +373,10 @@ async def test_refused_again_is_no_new_stage(world: World) -> None:
 
 async def test_a_task_done_when_the_stage_is_left_makes_no_next(world: World) -> None:
     """Done after the goods are gone: it counts, and nothing is begun that nobody needs."""
-    await _wanted(world, world.provider_id, template("pack", next="label"), template("label"))
+    await tasks_wanted(world, world.provider_id, template("pack", next="label"), template("label"))
     volunteer = await world.volunteer()
     delivery = await world.claimed(volunteer)
-    pack = (await _made(world, delivery, "pack"))["pack"]
+    pack = (await tasks_made(world, delivery, "pack"))["pack"]
     async with world.database.transaction() as tx:  # the delivery has left, and its tasks have not heard of it yet
         stay = await tasks.KIND.running(tx, UUID(delivery["id"]))
         assert stay is not None
@@ -394,9 +394,9 @@ async def test_a_task_done_when_the_stage_is_left_makes_no_next(world: World) ->
 
 async def test_a_stage_heard_of_again_makes_nothing_twice(world: World, following: Following) -> None:
     """The claim told five times more, under its own id and others, leaves the same tasks, open or done as they were."""
-    await _wanted(world, world.provider_id, template("pack"), template("label"))
+    await tasks_wanted(world, world.provider_id, template("pack"), template("label"))
     delivery = await world.claimed(await world.volunteer())
-    made = await _made(world, delivery, "pack", "label")
+    made = await tasks_made(world, delivery, "pack", "label")
     await _complete(world, world.cook, made["pack"])
     claimed = await world.tap.saw(events.DeliveryClaimed, UUID(delivery["id"]))
     version = claimed.envelope.aggregateversion
@@ -418,9 +418,9 @@ async def test_a_stage_heard_of_again_makes_nothing_twice(world: World, followin
 
 async def test_the_database_itself_keeps_it_to_one_task(world: World) -> None:
     """Were the id another, the constraint would refuse a second task of one template in one stage."""
-    await _wanted(world, world.provider_id, template("pack"))
+    await tasks_wanted(world, world.provider_id, template("pack"))
     delivery = await world.claimed(await world.volunteer())
-    pack = (await _made(world, delivery, "pack"))["pack"]
+    pack = (await tasks_made(world, delivery, "pack"))["pack"]
 
     with pytest.raises(asyncpg.UniqueViolationError):
         await world.database.pool.execute(
@@ -433,7 +433,7 @@ async def test_the_database_itself_keeps_it_to_one_task(world: World) -> None:
 
 async def test_a_crash_between_claim_and_tasks_loses_none(world: World, live: LiveService) -> None:
     """Killed as soon as the claim is answered: after the start its tasks are there, once."""
-    await _wanted(world, world.provider_id, template("pack"), template("label"))
+    await tasks_wanted(world, world.provider_id, template("pack"), template("label"))
     delivery = await world.claimed(await world.volunteer())
 
     live.kill()
@@ -446,12 +446,12 @@ async def test_a_crash_between_claim_and_tasks_loses_none(world: World, live: Li
 async def test_the_whole_path_leaves_no_task_open(world: World) -> None:
     """Delivered: everything made on the way is done or closed."""
     stages = ("planned", "open", "claimed", "in_transit")
-    await _wanted(
+    await tasks_wanted(
         world, world.provider_id, *(template(f"at-{stage.replace('_', '-')}", stage=stage) for stage in stages)
     )
     volunteer = await world.volunteer()
     delivery = await world.carried(volunteer)
-    await _made(world, delivery, "at-in-transit")
+    await tasks_made(world, delivery, "at-in-transit")
     code = await world.code(world.keeper, delivery, "dropoff")
     await world.done(volunteer, delivery, "dropoff", {"code": code, "lines": dropped(delivery)})
 

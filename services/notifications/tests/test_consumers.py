@@ -184,6 +184,17 @@ async def test_a_suspended_coordinator_is_not_told(people: People) -> None:
     assert of("PRV", journey) <= told
 
 
+async def test_what_is_said_about_a_delivery_leads_to_it(people: People, database: Database) -> None:
+    """The stream of what is said has an id of its own, which nobody can look at; the notification names the delivery."""
+    journey = await people.journey()
+
+    event_id = await people.hear(golden(deliveries.DeliveryOffered, journey), subject=new_id())
+
+    await people.until_told(event_id)
+    rows = await database.reading().fetch("SELECT subject FROM notifications WHERE event_id = $1", event_id)
+    assert {row["subject"] for row in rows} == {journey.id}
+
+
 async def test_everybody_but_the_actor_reads_it_in_their_language(people: People, post_office: PostOffice) -> None:
     """One mail and one inbox row each, Portuguese or English as the person's account says, at the place's time."""
     journey = await people.journey()

@@ -53,6 +53,11 @@ def a_match_in(status: MatchStatus) -> Match:
     return match
 
 
+def test_every_command_of_the_table_is_tried() -> None:
+    """None is left out below."""
+    assert COMMANDS.keys() == {command for commands in MATCH_ALLOWED.values() for command in commands}
+
+
 @pytest.mark.parametrize("status", list(MatchStatus))
 @pytest.mark.parametrize("command", list(COMMANDS))
 def test_the_table_decides_what_can_happen(status: MatchStatus, command: str) -> None:

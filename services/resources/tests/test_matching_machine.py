@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import pytest
 from chassis.kernel import Conflict, Invalid
+from chassis.testing.planting import finds, plant
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -39,10 +42,12 @@ from resources.domain import (
     time_to_answer,
     to_end,
 )
+from resources.domain.coverage import Coverage
 
 START = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 PROVIDER, OTHERS, ANA = OrganizationId(UUID(int=2)), OrganizationId(UUID(int=3)), UserId(UUID(int=4))
 LINES = [LineId(UUID(int=n)) for n in (11, 12, 21)]
+HERE = sys.modules[__name__]
 PLACE, DAY = PlaceId(UUID(int=5)), timedelta(days=1)
 
 
@@ -323,4 +328,27 @@ def a_candidate(request: ResourceRequest, line_id: LineId, lacks: int) -> Candid
 
 
 MatchingMachine.TestCase.settings = settings(stateful_step_count=40)
-TestMatching = MatchingMachine.TestCase
+TestMatching = pytest.mark.machine(MatchingMachine.TestCase)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "right", "wrong"),
+    [
+        (HERE, "dealt", "each.candidate.open)", "each.candidate.open + 1)"),
+        (HERE, "dealt", "left -= quantity", "left -= quantity - 1"),
+        (HERE, "to_end", "lacking > 0", "lacking > 1"),
+        (
+            Coverage,
+            "crowded_out",
+            "match.quantity <= room.get(match.line_id, 0)",
+            "match.quantity <= room.get(match.line_id, 0) + 1",
+        ),
+    ],
+)
+def test_the_machine_finds_what_is_off_by_one(
+    monkeypatch: pytest.MonkeyPatch, owner: object, name: str, right: str, wrong: str
+) -> None:
+    """A number or a comparison next to the right one breaks something that the machine watches."""
+    plant(monkeypatch, owner, name, right, wrong)
+
+    assert finds(MatchingMachine)

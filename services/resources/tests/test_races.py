@@ -11,9 +11,10 @@ from uuid import UUID
 
 import httpx
 from chassis.database import Database
-from chassis.testing import Bus, Callers, LiveService, Tap, eventually
+from chassis.testing import Bus, Callers, LiveService, Tap, eventually, told
 from chassis.testing.callers import Caller
 from contracts.events import batches
+from contracts.events import resources as own
 from resources.repository import MATCHES, REQUESTS
 
 from services.resources.tests.builders import (
@@ -33,7 +34,7 @@ CLEAN = {"need-exceeded", "invalid-transition", "match-expired", "batch-gone", "
 
 
 async def test_of_two_hundred_at_once_exactly_ten_win_the_last_ten(
-    steps: Steps, callers: Callers, database: Database
+    steps: Steps, callers: Callers, database: Database, crowd: httpx.AsyncClient, tap: Tap
 ) -> None:
     """Two hundred concurrent promises of one for ten open: ten are made, a hundred and ninety refused, none fails."""
     request = await steps.opened()
@@ -41,15 +42,16 @@ async def test_of_two_hundred_at_once_exactly_ten_win_the_last_ten(
     body = {"lines": [{"line_id": request["lines"][0]["line_id"], "quantity": 1}], "mode": "volunteer_pickup"}
     givers = [steps.donor, *[await a_side(callers, "donor") for _ in range(3)]]
 
-    async with httpx.AsyncClient(base_url=steps.client.base_url, timeout=120) as client:
-        answers = await asyncio.gather(
-            *(client.post(path, json=body, headers=givers[n % 4].manager.headers) for n in range(200))
-        )
+    answers = await asyncio.gather(
+        *(crowd.post(path, json=body, headers=givers[n // 2 % 4].manager.headers) for n in range(200))
+    )
 
-    codes = Counter(answer.json().get("code", answer.status_code) for answer in answers)
-    assert codes == {201: 10, "need-exceeded": 190}
+    assert told(answers) == {201: 10, "need-exceeded": 190}
+    assert len({answer.url.port for answer in answers}) == 2
+    assert len({answer.json()["id"] for answer in answers if answer.is_success}) == 10
     assert await steps.coverage(request) == [(10, 10, 0, 0)]
     request_id = UUID(request["id"])
+    await eventually(lambda: len(tap.of(own.ReservationMade, request_id)) == 10)
     folded = await REQUESTS.as_of(database.reading(), request_id)
     assert folded == await REQUESTS.get(database.reading(), request_id)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -117,15 +116,13 @@ def _waiting(handler: Handler) -> Handler:
 def _follow_up(received: Received) -> Fact:
     event: Any = received.event
     at_the_end = deliveries.DropoffDelayed | deliveries.RerouteAsked | deliveries.RerouteDelayed
-    fact = _fact(
+    return _fact(
         received,
         parties=_followed_parties(event),
         place_id=event.receiving_place_id if isinstance(event, at_the_end) else event.pickup_place_id,
         context={"delivery_id": event.delivery_id, "items": _goods(event)},
+        subject=event.delivery_id,  # readers can look at the delivery, not at what was said about it
     )
-    return replace(
-        fact, subject=event.delivery_id
-    )  # the stream beside the delivery is nothing that a reader could open
 
 
 def _task(received: Received) -> Fact:
@@ -151,7 +148,12 @@ def _organization(received: Received) -> Fact:
 
 
 def _fact(
-    received: Received, *, parties: Mapping[Party, Sequence[UUID]], place_id: UUID | None, context: dict[str, Any]
+    received: Received,
+    *,
+    parties: Mapping[Party, Sequence[UUID]],
+    place_id: UUID | None,
+    context: dict[str, Any],
+    subject: UUID | None = None,
 ) -> Fact:
     envelope, event = received.envelope, received.event
     specifics = {name: getattr(event, name) for name in _SPECIFICS.get(type(event).__name__, ())}
@@ -159,7 +161,7 @@ def _fact(
         event_id=envelope.id,
         name=type(event).__name__,
         type=envelope.type,
-        subject=envelope.subject,
+        subject=subject or envelope.subject,
         version=envelope.aggregateversion,
         happened_at=envelope.time,
         parties=parties,

@@ -22,7 +22,7 @@ QUEUEABLE = (
     "reroute", "discard", "lost", "cancel", "fail",
 )  # fmt: skip
 _UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_PATH = rf"^/v1/deliveries/({_UUID})/(?:{'|'.join(QUEUEABLE)})$"
+_PATH = rf"^/v1/(?:deliveries/({_UUID})/(?:{'|'.join(QUEUEABLE)})|tasks/({_UUID})/complete)$"
 _KEPT = (
     "type", "asgi", "http_version", "scheme", "server", "client", "root_path", "app", "starlette.exception_handlers",
     "fastapi_middleware_astack",
@@ -32,7 +32,7 @@ router = api_router("deliveries")
 
 
 class EarlierCommandFailed(Conflict):
-    """An earlier command of the queue about the same delivery was refused; this one was not tried."""
+    """An earlier command of the queue about the same delivery or task was refused; this one was not tried."""
 
     slug = "earlier-command-failed"
 
@@ -49,8 +49,9 @@ class QueuedIn(Body):
 
     @property
     def subject(self) -> str:
-        """The delivery it is about."""
-        return re.fullmatch(_PATH, self.path)[1]  # type: ignore[index]
+        """The delivery or the task that it is about."""
+        delivery_id, task_id = re.fullmatch(_PATH, self.path).groups()  # type: ignore[union-attr]
+        return str(delivery_id or task_id)
 
 
 class SyncIn(Body):
@@ -85,7 +86,7 @@ class SyncOut(View):
 @router.post("/v1/sync", operation_id="sync_commands")
 @not_idempotent  # every command has a key of its own
 async def sync_commands(request: Request, body: SyncIn, principal: Person) -> SyncOut:
-    """Give queued commands in order, each with its own effect and answer; one that fails holds back those about the same delivery."""
+    """Give queued commands in order, each with its own effect and answer; one that fails holds back those about the same thing."""
     results: list[AnswerOut] = []
     failed: set[str] = set()
     for command in body.commands:

@@ -12,6 +12,7 @@ from chassis.repository import Repository
 
 from resources.domain import (
     MATCH_EVENTS,
+    OPEN_MAX,
     RADIUS_M,
     RECENTLY,
     Candidate,
@@ -29,7 +30,9 @@ from resources.domain import (
 from resources.public_events import announce_match
 from resources.repository.requests import URGENCIES
 
-PER_CELL = 8  # the most urgent open lines of each cell are looked at, and no others: a bound, wherever the batch is
+# The most urgent open lines of each cell are looked at, and no others: a bound, wherever the batch is. No fewer than are
+# asked at once: a batch whose needs are all in one cell would wait an hour with goods that somebody lacks.
+PER_CELL = OPEN_MAX
 
 # Once for lines that ask for a category and once for those that ask for the product itself: an index for each, in whose
 # order the first ones are read. Who may have the goods is asked of those alone.
