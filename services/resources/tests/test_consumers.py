@@ -352,8 +352,8 @@ async def test_a_closed_organization_asks_for_nothing(steps: Steps, bus: Bus, ca
     await steps.post(path, body, leaver.manager, status=201)
 
     fact = identity.OrganizationClosed(organization_id=leaver.organization_id)
-    await bus.publish(fact, subject=leaver.organization_id, version=1)
     await callers.know(fact)
+    await bus.publish(fact, subject=leaver.organization_id, version=1)
 
     async def gone() -> bool:
         shown = await steps.get(f"/v1/resource-requests/{asked['id']}", leaver.manager)

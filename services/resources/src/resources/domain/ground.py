@@ -25,12 +25,12 @@ def cell_of(lat: float, lon: float) -> int:
 def cells_around(lat: float, lon: float, radius_m: int) -> list[int]:
     """Every cell that may hold a point within the radius, each once; bounded by radius and cell, not by the latitude."""
     reach = math.degrees(radius_m / EARTH_RADIUS_M)
+    sine = math.sin(math.radians(reach)) / max(1e-9, math.cos(math.radians(lat)))
+    east = math.degrees(math.asin(sine)) if sine < 1 else 180.0  # a pole is within the radius
     cells: dict[int, None] = {}
     for band in range(_band(max(-90.0, lat - reach)), _band(min(90.0, lat + reach)) + 1):
         columns = columns_of(band)
         width = 360 / columns
-        narrowing = math.cos(math.radians(min(90.0, abs(lat) + reach)))
-        east = reach / narrowing if narrowing > reach / 180 else 180.0
         first = math.floor((lon - east + 180) / width)
         last = min(math.floor((lon + east + 180) / width), first + columns - 1)
         cells |= dict.fromkeys(band * _COLUMNS + column % columns for column in range(first, last + 1))
