@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
+from scripts import deep
 from scripts.stack import REPOSITORY, Stack, StackError
 
 END_TO_END = Path("tests-e2e")
 FAULTS = END_TO_END / "failures"
-WITH_FAULTS = "--faults"
+WITH_FAULTS, DEEP = "--faults", "--deep"
 NO_TESTS = 5  # pytest's exit code for an empty collection
 PASSED = {0, NO_TESTS}
 
@@ -66,6 +67,19 @@ class Suite:
         self.reports = REPOSITORY / ".local/test-reports"
         self.tally = Tally()
 
+    def on_servers(self, paths: Sequence[Path], options: Sequence[str], *, faults: bool) -> None:
+        """What was asked for, on servers that are gone afterwards."""
+        try:
+            self.servers()
+            if faults:
+                self.faults(paths or [FAULTS], options)
+            elif paths or options:
+                self.selected(paths or all_folders(), options)
+            else:
+                self.everything()
+        finally:
+            self.stack.down()
+
     def everything(self) -> None:
         """The checks, each member's tests on bare servers, then the journeys through the whole stack."""
         self._check()
@@ -83,6 +97,17 @@ class Suite:
         if self._collects(paths, ["-m", "whole_stack", *options]):
             self.whole_stack()
             self.run(f"{FAULTS} on the whole stack", paths, ["-m", "whole_stack", *options])
+
+    def deep(self, paths: Sequence[Path], options: Sequence[str]) -> None:
+        """Every state machine, thousands of times; they need no servers."""
+        say("state machines")
+        environment = self.environment | {"PYTHONPATH": str(REPOSITORY)}
+        tests = deep.machines([tests_of(path) for path in paths], options, environment)
+        for tried in deep.tried(tests, self.reports, environment):
+            print(tried.line() if tried.enough else f"{tried.output}\n{tried.line()}", flush=True)
+            self.tally.add(tried.report, tried.test, tried.exit_code)
+            if tried.exit_code == 0 and not tried.enough:
+                self.tally.broken.append(tried.test)
 
     def _collects(self, paths: Sequence[Path], options: Sequence[str]) -> bool:
         """Whether there is anything to run."""
@@ -176,27 +201,21 @@ def split(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
 
 def main() -> int:
     """0 when tests ran and all passed."""
-    faults = WITH_FAULTS in sys.argv
-    paths, options = split([argument for argument in sys.argv[1:] if argument != WITH_FAULTS])
+    paths, options = split([argument for argument in sys.argv[1:] if argument not in (WITH_FAULTS, DEEP)])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     suite = Suite(os.environ)
     suite.reports.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     try:
-        suite.servers()
-        if faults:
-            suite.faults(paths or [FAULTS], options)
-        elif paths or options:
-            suite.selected(paths or all_folders(), options)
+        if DEEP in sys.argv:
+            suite.deep(paths, options)
         else:
-            suite.everything()
+            suite.on_servers(paths, options, faults=WITH_FAULTS in sys.argv)
     except StackError as error:
         print(f"{error}\n{error.log_tail()}", flush=True)
         suite.tally.broken.append(f"stack ({error.part})")
     except KeyboardInterrupt:
         suite.tally.broken.append("interrupted")
-    finally:
-        suite.stack.down()
     print(f"\n{suite.tally.line()}   ({time.monotonic() - began:.0f} s)", flush=True)
     return 0 if suite.tally.succeeded() else 1
 

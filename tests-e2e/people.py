@@ -19,7 +19,7 @@ import httpx
 from standardwebhooks import Webhook
 
 Json = dict[str, Any]
-QUOTA_TRIES = 5
+QUOTA_TRIES = 30  # ten pollers share one person's quota while services are away
 
 
 async def eventually(check: Callable[[], Any], *, timeout_s: float = 20.0) -> Any:

@@ -18,7 +18,9 @@ from jsonschema.exceptions import ValidationError
 from contracts import catalogue
 
 TYPES = list(event_types())
-SUBJECT_FIELDS = {"resource_request": "request_id", "signing_key": "key_id"}  # others: <aggregate>_id
+SUBJECT_FIELDS = {
+    "resource_request": "request_id", "signing_key": "key_id", "task_templates": "organization_id",
+}  # others: <aggregate>_id  # fmt: skip
 FORMATS = FormatChecker(formats=["uuid"])
 
 

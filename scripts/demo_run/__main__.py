@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,13 +16,15 @@ from rich.console import Console
 from scripts.demo_run import lag, needs, partner, plan, report, stack, state, supply
 from scripts.demo_run.admin import first_admin
 from scripts.demo_run.client import Gateway, Json, Person, Refused
-from scripts.demo_run.journey import Journeys, Outcome, TooSlow
+from scripts.demo_run.hands import TooSlow
+from scripts.demo_run.journey import Journeys, Outcome
 from scripts.demo_run.people import Cast, Casting
 from scripts.demo_run.progress import Stages
 from scripts.demo_run.quiet import NeverQuiet
 from scripts.demo_run.receiver import RECEIPTS_FILE, Receiver
 from scripts.demo_run.reconcile import reconcile, show
 from scripts.demo_run.report import Fact
+from scripts.demo_run.second_act import Scene, SecondAct, Stage
 from scripts.demo_run.state import State
 from scripts.demo_run.timings import Timings
 
@@ -39,6 +42,7 @@ class Story:
     promises: needs.Promises
     published: supply.Published
     outcome: Outcome
+    scenes: list[Scene]
 
 
 class Demo:
@@ -56,18 +60,19 @@ class Demo:
         self._receiver = Receiver(folder / RECEIPTS_FILE, sent_away=SENT_AWAY)
 
     async def run(self) -> int:
-        """Do the main job, compare, tell; 0 when nothing is lost and nothing doubled."""
+        """Do the main job and what may go wrong with it, compare, tell; 0 when nothing is lost and nothing doubled."""
         began, since = time.monotonic(), datetime.now(UTC).isoformat()
         before = await lag.histograms(self._settings)
         await self._receiver.start()
         try:
-            story = await self._main_job()
-            self._console.print(f"main job done in {time.monotonic() - began:.1f} s", highlight=False)
+            story = await self._both_acts()
+            self._console.print(f"both acts done in {time.monotonic() - began:.1f} s", highlight=False)
             found = await reconcile(self._settings, story.cast.admin, receipts=self._folder / RECEIPTS_FILE)
             after = await lag.histograms(self._settings)
         finally:
             await self._rest()
         report.made(self._console, _facts(story, len(self._receiver.receipts)))
+        report.scenes(self._console, [(scene.title, scene.told) for scene in story.scenes])
         report.requests(self._console, self._timings)
         lags = [lag.at_receiver(self._receiver.receipts, since=since), *lag.of_consumers(before, after)]
         report.lags(self._console, lags)
@@ -76,7 +81,7 @@ class Demo:
         self._console.print(f"\ndemo run {self._known.runs} took {time.monotonic() - began:.1f} s", highlight=False)
         return 0 if found.ok else FAILED
 
-    async def _main_job(self) -> Story:
+    async def _both_acts(self) -> Story:
         self._known.runs = run = self._known.runs + 1
         admin = state.person_of(first_admin(self._known, self._state_path))
         cast = await Casting(self._gateway, self._stages, self._known, self._state_path).assemble(admin)
@@ -86,17 +91,22 @@ class Demo:
         promises = await needs.promise(self._gateway, self._stages, cast, requests, run=run)
         published = await supply.publish(self._gateway, self._stages, cast, run=run)
         journeys = Journeys(self._gateway, cast)
+        stage = Stage(self._gateway, cast, journeys.pool)
+        second = SecondAct(stage)
+        await second.prepare()
         await journeys.finish(self._stages, self._known.unfinished)
         outcome = await journeys.carry(self._stages, plan.trips(cast, published.ready, requests, run=run))
         self._known.unfinished = outcome.left
-        self._remember(outcome)
+        self._remember(outcome.claims)
+        scenes = await second.play(self._stages)
+        self._remember(stage.claims)
         await self._look_around(cast)
-        return Story(cast, requests, promises, published, outcome)
+        return Story(cast, requests, promises, published, outcome, scenes)
 
-    def _remember(self, outcome: Outcome) -> None:
+    def _remember(self, made: Counter[str]) -> None:
         accounts = {account.email: name for name, account in self._known.accounts.items()}
         now = datetime.now(UTC).isoformat()
-        for email, claims in outcome.claims.items():
+        for email, claims in made.items():
             self._known.carried.setdefault(accounts[email], []).extend([now] * claims)
         self._save()
 

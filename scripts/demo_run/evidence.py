@@ -71,6 +71,7 @@ class Evidence:
         self._connections = connections
         self.since = datetime.now(UTC) - LOOKED_AT
         self.stores: dict[str, list[Stored]] = {}
+        self.published: dict[UUID, Stored] = {}  # every event that is published, of all services, by id
 
     async def rows(self, service: str, query: str, *arguments: Any) -> list[Row]:
         """All rows of a query on one service's database."""
@@ -100,11 +101,15 @@ class Evidence:
                 self.since,
             )
             self.stores[service] = [_stored(service, row) for row in rows]
+        self.published = {event.id: event for store in self.stores.values() for event in store if event.public}
 
-    @property
-    def published(self) -> dict[UUID, Stored]:
-        """Every event that is published, of all services, by id."""
-        return {event.id: event for store in self.stores.values() for event in store if event.public}
+    async def went_on(self) -> bool:
+        """Something happened since the stores were read: what was compared with them may be newer."""
+        for service, store in self.stores.items():
+            count = await self.value(service, "SELECT count(*) FROM events WHERE occurred_at > $1", self.since)
+            if count != len(store):
+                return True
+        return False
 
     def of(self, producer: str, *kinds: str) -> list[Stored]:
         """The events of some kinds."""
@@ -113,11 +118,12 @@ class Evidence:
 
 def _stored(producer: str, row: Row) -> Stored:
     actor = row["meta"].get("actor_id")
+    kind = row["type"].partition(".r")[0]  # whatever revision of its shape was stored
     return Stored(
         id=UUID(int=row["event_id"].int),
         producer=producer,
-        kind=row["type"],
-        public=None if is_private(producer) else published_as(producer, row["type"]),
+        kind=kind,
+        public=None if is_private(producer) else published_as(producer, kind),
         stream=UUID(int=row["stream_id"].int),
         version=row["version"],
         at=row["occurred_at"],

@@ -17,11 +17,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
+from uuid import UUID
 
 from scripts.demo_run.stack import REPOSITORY, SERVICES
 
 AT_ONCE = 6
 SECONDS_MAX = 120
+_STREAMS = "SELECT DISTINCT stream_id AS id FROM events"
 ANSWER_BYTES_MAX = 16_777_216  # one line; ids of rows that differ, at worst all of them
 
 
@@ -69,8 +71,16 @@ class Insiders:
         return found
 
     async def folds(self) -> dict[str, Any]:
-        """Table (`service.name`): how many rows, and which of them are not what their events fold to."""
+        """`tables` (`service.name`): how many rows, and which of them are not what their events fold to; `streams` of each
+        service: how many, and which of them have no row in any table.
+        """
         self._tell("folds")
+        found: dict[str, Any] = await self._heard()
+        return found
+
+    async def past(self, batches: Mapping[str, int]) -> dict[str, Any]:
+        """Of each batch, what the so-and-so-many first of its events fold to."""
+        self._tell({"past": dict(batches)})
         found: dict[str, Any] = await self._heard()
         return found
 
@@ -134,17 +144,24 @@ def _equal(kept: Any, folded: Any) -> bool:
     return bool(kept == (list(folded) if isinstance(folded, tuple) else folded))
 
 
-async def _folds(service: str, runtime: Any) -> dict[str, Any]:
+async def _folds(service: str, runtime: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is wrong with each table, and the streams that are in none."""
     await runtime.database.open()
     try:
-        return {f"{service}.{one.table}": await _folded(runtime.database, one) for one in _repositories(service)}
+        tables: dict[str, Any] = {}
+        ids: set[Any] = set()
+        for repository in _repositories(service):
+            tables[f"{service}.{repository.table}"] = await _folded(runtime.database, repository, ids)
+        streams = {row["id"] for row in await runtime.database.reading().fetch(_STREAMS)}
+        return tables, {"count": len(streams), "without": sorted(str(one) for one in streams - ids)}
     finally:
         await runtime.database.close()
 
 
-async def _folded(database: Any, repository: Any) -> dict[str, Any]:
-    """Every row against the fold of its events."""
+async def _folded(database: Any, repository: Any, seen: set[Any]) -> dict[str, Any]:
+    """Every row against the fold of its events; adds their ids to those seen."""
     ids = [row["id"] for row in await database.reading().fetch(f"SELECT id FROM {repository.table}")]
+    seen.update(ids)
     slots = asyncio.Semaphore(AT_ONCE)
 
     async def differs(aggregate_id: Any) -> str | None:
@@ -161,6 +178,39 @@ async def _folded(database: Any, repository: Any) -> dict[str, Any]:
     return {"rows": len(ids), "different": different}
 
 
+async def _past(runtime: Any, batches: Mapping[str, int]) -> dict[str, Any]:
+    """Batches as they were after so many events."""
+    import msgspec
+    from batches.repository import BATCHES
+
+    await runtime.database.open()
+    try:
+        tx, found = runtime.database.reading(), {}
+        for batch, count in batches.items():
+            rows = await BATCHES._stream(tx, UUID(batch))
+            events = [BATCHES._event(row) for row in rows[:count]]
+            found[batch] = msgspec.to_builtins(BATCHES.aggregate.fold(UUID(batch), events))
+        return found
+    finally:
+        await runtime.database.close()
+
+
+def _all_folds(runtimes: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {"tables": {}, "streams": {}}
+    for service, runtime in runtimes.items():
+        tables, found["streams"][service] = asyncio.run(_folds(service, runtime))
+        found["tables"] |= tables
+    return found
+
+
+def _found(asked: Any, runtimes: Mapping[str, Any]) -> dict[str, Any]:
+    if asked == "folds":
+        return _all_folds(runtimes)
+    if asked == "bindings":
+        return {name: types for one, runtime in runtimes.items() for name, types in _bindings(one, runtime).items()}
+    return asyncio.run(_past(runtimes["batches"], asked["past"]))
+
+
 def _answer(settings: Mapping[str, str]) -> None:
     """Build every service, then answer line by line until nobody asks any more."""
     runtimes = {}
@@ -168,11 +218,7 @@ def _answer(settings: Mapping[str, str]) -> None:
         os.environ.update(_environment(settings, service))
         runtimes[service] = _service(service)
     for line in sys.stdin:
-        found: dict[str, Any] = {}
-        for service, runtime in runtimes.items():
-            wants_folds = json.loads(line) == "folds"
-            found |= asyncio.run(_folds(service, runtime)) if wants_folds else _bindings(service, runtime)
-        print(json.dumps(found), flush=True)
+        print(json.dumps(_found(json.loads(line), runtimes)), flush=True)
 
 
 if __name__ == "__main__":

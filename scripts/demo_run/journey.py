@@ -6,25 +6,17 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from scripts.demo_run.client import Gateway, Json, Person, Refused
-from scripts.demo_run.people import NEW_TENANT, Cast, Organization
+from scripts.demo_run.hands import NEWS, Hands, TooSlow
+from scripts.demo_run.people import Cast, Place
 from scripts.demo_run.plan import Fate, Trip
 from scripts.demo_run.progress import Stages
 from scripts.demo_run.supply import CHILLED_DC
 
-OPEN_WITHIN_S = 30.0
-POLL_S = 0.15
 RIVALS = 3
 NOT_THIS_ONE = ("vehicle-does-not-fit", "claim-overlaps")
 NO_MORE_TODAY = ("claim-cap-reached",)
-# What a volunteer hears until deliveries knows the profile, and anybody until it knows the batch or the place.
-NEWS = (*NEW_TENANT, "batch-not-found", "volunteer-not-active", "delivery-not-found", "request-not-found")
-
-
-class TooSlow(Exception):
-    """Something that happens by itself did not happen in time."""
 
 
 @dataclass
@@ -81,7 +73,8 @@ class Journeys:
 
     def __init__(self, gateway: Gateway, cast: Cast) -> None:
         self._gateway = gateway
-        self._pool = Pool(cast.volunteers)
+        self._hands = Hands(gateway)
+        self.pool = Pool(cast.volunteers)
         self._people = {person.email: person for person in cast.people}
         self.outcome = Outcome()
         self._endings: dict[Fate, Callable[[Trip, str, Person], Awaitable[None]]] = {
@@ -103,9 +96,9 @@ class Journeys:
     async def _trip(self, trip: Trip) -> None:
         delivery = await self._plan(trip)
         if trip.fate is Fate.OVERSOLD:
-            await self._until(trip.planner, delivery, "cancelled")
+            await self._hands.until(trip.planner, delivery, "cancelled")
         else:
-            await self._until(trip.planner, delivery, "open")
+            await self._hands.until(trip.planner, delivery, "open")
         if trip.fate is Fate.CANCELLED_OPEN:
             await self._cancel(trip, delivery, trip.planner)
         elif trip.fate not in (Fate.LEFT_OPEN, Fate.OVERSOLD):
@@ -114,29 +107,11 @@ class Journeys:
         self.outcome.ended[ended["status"]] += 1
 
     async def _plan(self, trip: Trip) -> str:
-        body: Json = {
-            "receiving_place_id": trip.to.id,
-            "lines": [{"batch_id": trip.batch.id, "quantity": trip.quantity}],
-        }
-        if trip.request is not None:
-            body["request_id"] = trip.request.id
-            self.outcome.for_requests += 1
-        answer = await self._gateway.post(
-            trip.planner, "/v1/deliveries", json=body, patience=(*NEWS, "batch-not-ready")
-        )
+        request = trip.request.id if trip.request else None
+        self.outcome.for_requests += request is not None
+        delivery = await self._hands.plan(trip.planner, trip.batch.id, trip.quantity, trip.to, request=request)
         self.outcome.planned += 1
-        return str(answer["id"])
-
-    async def _until(self, who: Person, delivery: str, status: str) -> Json:
-        try:
-            async with asyncio.timeout(OPEN_WITHIN_S):
-                while True:
-                    found: Json = await self._gateway.get(who, "/v1/deliveries/{}", delivery)
-                    if found["status"] == status:
-                        return found
-                    await asyncio.sleep(POLL_S)
-        except TimeoutError as error:
-            raise TooSlow(f"delivery {delivery} is not {status} after {OPEN_WITHIN_S:.0f} s") from error
+        return delivery
 
     # -- the volunteer's part --------------------------------------------------------------------------------------------
 
@@ -147,22 +122,22 @@ class Journeys:
         ending = self._endings.get(trip.fate, self._deliver)
         await ending(trip, delivery, volunteer)
         if trip.fate is Fate.LEFT_CLAIMED:
-            self._pool.leave()
+            self.pool.leave()
         else:
-            self._pool.give_back(volunteer)
+            self.pool.give_back(volunteer)
 
     async def _claimed(self, trip: Trip, delivery: str) -> Person:
         """The first free volunteer who can; or, when contested, whoever of several is quickest."""
         passed: list[Person] = []
         try:
             while True:
-                volunteer = await self._pool.take()
-                rivals = self._pool.rivals(RIVALS - 1) if trip.fate is Fate.CONTESTED else []
+                volunteer = await self.pool.take()
+                rivals = self.pool.rivals(RIVALS - 1) if trip.fate is Fate.CONTESTED else []
                 winner = await self._compete(delivery, [volunteer, *rivals], passed)
                 if winner is not None:
                     return winner
         finally:
-            self._pool.give_back(*passed)
+            self.pool.give_back(*passed)
 
     async def _compete(self, delivery: str, rivals: list[Person], passed: list[Person]) -> Person | None:
         codes = await asyncio.gather(*(self._claim(delivery, rival) for rival in rivals))
@@ -171,7 +146,7 @@ class Journeys:
             raise AssertionError(f"delivery {delivery} has {len(winners)} claims")
         for rival, code in zip(rivals, codes, strict=True):
             if code in NO_MORE_TODAY:
-                self._pool.leave()
+                self.pool.leave()
             elif code:
                 passed.append(rival)
         return winners[0] if winners else None
@@ -195,26 +170,22 @@ class Journeys:
         body = {"reason": "Imprevisto com o veículo"}
         await self._gateway.post(volunteer, "/v1/deliveries/{}/release", delivery, json=body)
         another = await self._claimed(trip, delivery)
-        self._pool.give_back(volunteer)
+        self.pool.give_back(volunteer)
         return another
 
     # -- custody ---------------------------------------------------------------------------------------------------------
 
     async def _pick_up(self, trip: Trip, delivery: str, volunteer: Person) -> Json:
-        lines = (await self._gateway.get(volunteer, "/v1/deliveries/{}", delivery))["lines"]
+        giver, temperature_dc = trip.batch.place.organization.somebody(trip.number), _temperature_dc(trip)
         if trip.fate is Fate.WRONG_CODE:
-            await self._try_wrong_code(trip, delivery, lines)
+            await self._try_wrong_code(giver, delivery, temperature_dc)
         missing = 1 if trip.fate is Fate.SHORT else 0
-        picked = [{"line_id": line["line_id"], "picked": line["planned"] - missing} for line in lines]
-        giver = trip.batch.place.organization.somebody(trip.number)
-        body = {"code": await self._code(volunteer, delivery, "pickup"), "lines": picked, **self._temperature(trip)}
-        answer: Json = await self._gateway.post(giver, "/v1/deliveries/{}/pickup", delivery, json=body)
-        return answer
+        return await self._hands.pick_up(giver, volunteer, delivery, missing=missing, temperature_dc=temperature_dc)
 
-    async def _try_wrong_code(self, trip: Trip, delivery: str, lines: list[Json]) -> None:
+    async def _try_wrong_code(self, giver: Person, delivery: str, temperature_dc: int | None) -> None:
+        lines = (await self._gateway.get(giver, "/v1/deliveries/{}", delivery))["lines"]
         picked = [{"line_id": line["line_id"], "picked": line["planned"]} for line in lines]
-        body = {"code": "000000", "lines": picked, **self._temperature(trip)}
-        giver = trip.batch.place.organization.somebody(trip.number)
+        body = {"code": "000000", "lines": picked, "temperature_dc": temperature_dc}
         try:
             await self._gateway.post(giver, "/v1/deliveries/{}/pickup", delivery, json=body)
         except Refused as refused:
@@ -226,40 +197,22 @@ class Journeys:
 
     async def _deliver(self, trip: Trip, delivery: str, volunteer: Person) -> None:
         carried = await self._pick_up(trip, delivery, volunteer)
-        await self._drop_off(trip, delivery, volunteer, carried, trip.to.organization)
+        await self._drop_off(trip, volunteer, carried, trip.to)
 
-    async def _drop_off(
-        self, trip: Trip, delivery: str, volunteer: Person, carried: Json, to: Organization, *, rejected: int = 0
-    ) -> None:
-        code = await self._code(to.somebody(trip.number), delivery, "dropoff")
-        lines = [
-            {"line_id": line["line_id"], "delivered": line["picked"] - rejected, "rejected": rejected}
-            for line in carried["lines"]
-        ]
-        body = {"code": code, "lines": lines, **self._temperature(trip)}
-        await self._gateway.post(volunteer, "/v1/deliveries/{}/dropoff", delivery, json=body)
+    async def _drop_off(self, trip: Trip, volunteer: Person, carried: Json, to: Place, *, rejected: int = 0) -> None:
+        taker, temperature_dc = to.organization.somebody(trip.number), _temperature_dc(trip)
+        await self._hands.drop_off(taker, volunteer, carried, rejected=rejected, temperature_dc=temperature_dc)
 
     async def _return_a_part(self, trip: Trip, delivery: str, volunteer: Person) -> None:
         carried = await self._pick_up(trip, delivery, volunteer)
-        await self._drop_off(trip, delivery, volunteer, carried, trip.to.organization, rejected=1)
-        code = await self._code(trip.batch.place.organization.somebody(trip.number), delivery, "return")
-        await self._gateway.post(volunteer, "/v1/deliveries/{}/return", delivery, json={"code": code})
+        await self._drop_off(trip, volunteer, carried, trip.to, rejected=1)
+        await self._hands.give_back(trip.batch.place.organization.somebody(trip.number), volunteer, delivery)
 
     async def _reroute(self, trip: Trip, delivery: str, volunteer: Person) -> None:
         carried = await self._pick_up(trip, delivery, volunteer)
-        receiver = trip.to.organization.somebody(trip.number)
-        body = {"reason": "Abrigo sem espaço"}
-        await self._gateway.post(receiver, "/v1/deliveries/{}/refuse", delivery, json=body)
-        body = {"place_id": trip.elsewhere.id}
-        await self._gateway.post(volunteer, "/v1/deliveries/{}/reroute", delivery, json=body)
-        await self._drop_off(trip, delivery, volunteer, carried, trip.elsewhere.organization)
-
-    async def _code(self, who: Person, delivery: str, stage: str) -> str:
-        answer: Any = await self._gateway.get(who, "/v1/deliveries/{}/code", delivery, stage=stage)
-        return str(answer["code"])
-
-    def _temperature(self, trip: Trip) -> Json:
-        return {"temperature_dc": CHILLED_DC} if trip.batch.product.storage == "chilled" else {}
+        await self._hands.refuse(trip.to.organization.somebody(trip.number), delivery, "Abrigo sem espaço")
+        await self._hands.reroute(volunteer, delivery, trip.elsewhere)
+        await self._drop_off(trip, volunteer, carried, trip.elsewhere)
 
     # -- other ends ------------------------------------------------------------------------------------------------------
 
@@ -275,7 +228,7 @@ class Journeys:
                 "volunteer": volunteer.email,
                 "giver": giver.somebody(trip.number).email,
                 "taker": taker.somebody(trip.number).email,
-                "temperature": self._temperature(trip),
+                "temperature_dc": _temperature_dc(trip),
             }
         )
 
@@ -284,12 +237,11 @@ class Journeys:
         found = await self._gateway.get(volunteer, "/v1/deliveries/{}", delivery)
         if found["status"] != "claimed":
             return
-        lines = [{"line_id": line["line_id"], "picked": line["planned"]} for line in found["lines"]]
-        code = await self._code(volunteer, delivery, "pickup")
-        body = {"code": code, "lines": lines, **left["temperature"]}
-        await self._gateway.post(self._people[left["giver"]], "/v1/deliveries/{}/pickup", delivery, json=body)
-        code = await self._code(self._people[left["taker"]], delivery, "dropoff")
-        lines = [{"line_id": line["line_id"], "delivered": line["picked"], "rejected": 0} for line in lines]
-        body = {"code": code, "lines": lines, **left["temperature"]}
-        await self._gateway.post(volunteer, "/v1/deliveries/{}/dropoff", delivery, json=body)
+        giver, taker, temperature_dc = self._people[left["giver"]], self._people[left["taker"]], left["temperature_dc"]
+        carried = await self._hands.pick_up(giver, volunteer, delivery, temperature_dc=temperature_dc)
+        await self._hands.drop_off(taker, volunteer, carried, temperature_dc=temperature_dc)
         self.outcome.ended["delivered"] += 1
+
+
+def _temperature_dc(trip: Trip) -> int | None:
+    return CHILLED_DC if trip.batch.product.storage == "chilled" else None

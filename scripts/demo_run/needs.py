@@ -51,7 +51,7 @@ class Promises:
 
 
 async def open_requests(gateway: Gateway, stages: Stages, cast: Cast, *, run: int) -> list[Request]:
-    """One request per shelter and urgency with every need as a line; a later run opens only some."""
+    """One request per shelter and urgency with every need its place takes in as a line; a later run opens only some."""
     wanted = [(place, urgency, needs) for place in cast.shelters for urgency, needs in _by_urgency(place)]
     if run > 1:
         start = run * REQUESTS_LATER % len(wanted)
@@ -70,7 +70,8 @@ async def open_requests(gateway: Gateway, stages: Stages, cast: Cast, *, run: in
 def _by_urgency(place: Place) -> Iterator[tuple[str, list[data.Need]]]:
     groups: dict[str, list[data.Need]] = defaultdict(list)
     for need in place.shelter.needs if place.shelter else ():
-        groups[need.urgency].append(need)
+        if not place.accepts or need.category in place.accepts:  # a shelter for animals asked for more
+            groups[need.urgency].append(need)
     yield from groups.items()
 
 

@@ -92,12 +92,11 @@ def _fates(total: int) -> Iterator[Fate]:
 
 
 def _by_category(requests: list[Request]) -> dict[tuple[str, str], list[tuple[Line, Request]]]:
-    """What is asked for, as far as the place that asks takes such goods in (a shelter for animals asks for more)."""
+    """What is asked for."""
     found: dict[tuple[str, str], list[tuple[Line, Request]]] = defaultdict(list)
     for request in requests:
         for line in request.lines:
-            if not request.place.accepts or line.category in request.place.accepts:
-                found[line.category, line.unit].append((line, request))
+            found[line.category, line.unit].append((line, request))
     return found
 
 

@@ -17,6 +17,7 @@ POLL_S = 0.4
 IN_A_ROW = 2  # what left a queue may be in somebody's hands: quiet must be seen twice
 DEADLINE_S = 150.0
 
+DUE_TIMERS = "SELECT count(*) FROM timers WHERE due_at <= now()"
 # What is due or in hand, not what waits for quiet hours, a paused endpoint or one that has not answered for long.
 UNSETTLED = {
     "webhooks": (
@@ -59,6 +60,7 @@ async def moving_now(evidence: Evidence, connection: AbstractConnection, consume
     found = {}
     for service in SERVICES:
         found[f"in the outbox of {service}"] = await evidence.value(service, "SELECT count(*) FROM outbox")
+        found[f"due timers of {service}"] = await evidence.value(service, DUE_TIMERS)
     for service, (what, query) in UNSETTLED.items():
         found[what] = await evidence.value(service, query)
     for queue in await _queues(evidence, consumers):

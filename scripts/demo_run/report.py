@@ -40,6 +40,14 @@ def made(console: Console, facts: Iterable[Fact]) -> None:
     _show(console, table)
 
 
+def scenes(console: Console, told: Iterable[tuple[str, str]]) -> None:
+    """The table of what went wrong, and how it ended."""
+    table = Table("second act", "what happened", box=None, pad_edge=False)
+    for title, what in told:
+        table.add_row(title, what)
+    _show(console, table)
+
+
 def requests(console: Console, timings: Timings) -> None:
     """p50 and p95 of every kind of request."""
     table = Table("request", "count", "p50 ms", "p95 ms", box=None, pad_edge=False)

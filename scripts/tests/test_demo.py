@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
 from contracts.values import Category, Unit, cnpj_is_valid
+from notifications.domain import TELLINGS
 from standardwebhooks.webhooks import Webhook
 
 from scripts.demo_run import data
 from scripts.demo_run.checks import counted
+from scripts.demo_run.checks.audience import SURELY, TOLD, Audience, Deliveries, Heard, Members, Step
 from scripts.demo_run.client import Person
 from scripts.demo_run.evidence import is_private, published_as
 from scripts.demo_run.needs import Line, Request
@@ -138,6 +141,80 @@ def test_a_check_fails_for_anything_lost_doubled_or_strange() -> None:
         check = counted("one", "1 of 2", **found)
         assert not check.ok
         assert check.examples == ("a",)
+
+
+NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
+BATCH, RECEIVER, VOLUNTEER = uuid4(), uuid4(), uuid4()
+MEMBER, NEWCOMER, LEAVER = uuid4(), uuid4(), uuid4()
+
+
+def _step(version: int, status: str, *, ago: timedelta, volunteer: UUID | None = VOLUNTEER) -> Step:
+    return Step(NOW - ago, version, status, RECEIVER, volunteer, frozenset({BATCH}))
+
+
+def _audience(*steps: Step) -> Audience:
+    """One delivery of one batch, to an organization with one member."""
+    delivery, long_ago = uuid4(), NOW - timedelta(hours=1)
+    members = Members()
+    members.spans[RECEIVER] = [
+        (MEMBER, long_ago, None),
+        (NEWCOMER, NOW, None),
+        (LEAVER, long_ago, NOW - timedelta(minutes=1)),
+    ]
+    deliveries = Deliveries()
+    deliveries.steps[delivery], deliveries.of_batch[BATCH] = list(steps), {delivery}
+    return Audience(Heard({}), members, deliveries, frozenset())
+
+
+def _told_of(audience: Audience, part: str, **data: Any) -> tuple[set[UUID], set[UUID]]:
+    event = {"event_id": uuid4(), "occurred_at": NOW, "actor_id": None, "data": {"batch_id": str(BATCH), **data}}
+    sure, maybe = audience.of_event(event, (part,))
+    return {person for _, person in sure}, {person for _, person in maybe}
+
+
+def test_the_reconciliation_knows_of_everything_that_people_are_told() -> None:
+    """Whatever notifications tells is expected by the reconciliation too."""
+    assert {kind for _, kind in TOLD} == set(TELLINGS)
+
+
+def test_a_recall_is_told_to_whoever_has_or_had_the_goods() -> None:
+    """The receiver's member and the volunteer of a delivery that is on its way or done are; of a cancelled one nobody."""
+    minute = timedelta(minutes=1)
+    for status in ("claimed", "in_transit", "delivered"):
+        sure, maybe = _told_of(_audience(_step(4, status, ago=minute)), "holders")
+        assert sure == {MEMBER, VOLUNTEER}
+        assert maybe == {MEMBER, VOLUNTEER, NEWCOMER}
+    assert _told_of(_audience(_step(4, "cancelled", ago=minute)), "holders") == (set(), set())
+
+
+def test_an_alarm_is_told_to_those_who_carry_and_only_when_out_of_band() -> None:
+    """A delivery that is done has no bearers any more; a reading in band is told to nobody."""
+    carrying = _audience(_step(4, "in_transit", ago=timedelta(minutes=1)))
+    done = _audience(_step(5, "delivered", ago=timedelta(minutes=1)))
+
+    assert _told_of(carrying, "bearers", in_band=False)[0] == {MEMBER, VOLUNTEER}
+    assert _told_of(carrying, "bearers", in_band=True) == (set(), set())
+    assert _told_of(done, "bearers", in_band=False) == (set(), set())
+
+
+def test_what_happens_at_the_same_moment_is_right_either_way() -> None:
+    """Cancelled within the margin of the recall: its people may be told, and need not be."""
+    racing = _audience(_step(4, "claimed", ago=timedelta(minutes=1)), _step(5, "cancelled", ago=SURELY / 2))
+
+    sure, maybe = _told_of(racing, "holders")
+
+    assert sure == set()
+    assert maybe == {MEMBER, VOLUNTEER, NEWCOMER}
+
+
+def test_a_task_is_told_to_its_side_alone() -> None:
+    """A volunteer's task to the volunteer, an organization's to its members."""
+    audience = _audience()
+    of_volunteer = {"role": "volunteer", "assigned_organization_ids": [], "volunteer_id": str(VOLUNTEER)}
+    of_receiver = {"role": "receiver_member", "assigned_organization_ids": [str(RECEIVER)], "volunteer_id": None}
+
+    assert _told_of(audience, "side", **of_volunteer) == ({VOLUNTEER}, {VOLUNTEER})
+    assert _told_of(audience, "side", **of_receiver)[0] == {MEMBER}
 
 
 def test_percentiles_are_those_of_the_nearest_rank() -> None:

@@ -25,6 +25,7 @@ ALLOWED: Mapping[str, str] = {
     "product_name": "names goods, not a person; catalogue text that partners and dashboards show",
     "gtin": "a product number, checked at the edge of the producer",
     "reason": "why goods took another way: typed by one party for the others; the only free text about an act",
+    "title": "what is to be done, as an organization's manager words its template; never about one person",
     "scopes": "words of the API, listed in contracts.values.Scope",
     "cnpjs": "company numbers or their roots, public register",
     "key_id": "the identifier of a public signing key",

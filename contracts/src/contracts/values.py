@@ -31,6 +31,7 @@ Scope = Literal[
     "catalogue:read", "catalogue:write", "webhooks:manage", "analytics:read",
 ]  # fmt: skip
 
+STOPPED_MAX = 200  # a stop-list is a list people read
 QUANTITY_MAX = 10**9  # a thousand tonnes in grams: sums stay far inside 64 bits
 Amount = Annotated[int, Field(ge=0, le=QUANTITY_MAX)]
 Latitude = Annotated[float, Field(ge=-90, le=90)]
@@ -38,6 +39,7 @@ Longitude = Annotated[float, Field(ge=-180, le=180)]
 IbgeCity = Annotated[str, Field(pattern=r"^[0-9]{7}$")]
 Cnpj = Annotated[str, Field(pattern=r"^[0-9A-Z]{12}[0-9]{2}$")]
 Gtin = Annotated[str, Field(pattern=r"^[0-9]{8}$|^[0-9]{12,14}$")]
+Stopped = Category | Gtin  # what a place does not take in, by word or by product
 TimeZone = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_+\-/]+$")]
 
 _CNPJ_WEIGHTS = (6, 5, 4, 3, 2, 9, 8, 7, 6, 5, 4, 3, 2)

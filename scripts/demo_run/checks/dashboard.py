@@ -21,8 +21,8 @@ BATCH_MILESTONES = {
     "expired": "BatchExpired",
     "recalled": "BatchRecalled",
 }
-DELIVERY_MILESTONES = {
-    "planned": "DeliveryPlanned",
+DELIVERY_MILESTONES: dict[str, str | tuple[str, ...]] = {
+    "planned": ("DeliveryPlanned", "DeliverySplitOff"),
     "opened": "DeliveryOpened",
     "claimed": "DeliveryClaimed",
     "picked_up": "PickupConfirmed",
@@ -109,13 +109,17 @@ def _owners(book: Book, producer: str, organization: UUID | None) -> set[UUID] |
 
 
 def _milestones(
-    evidence: Evidence, producer: str, names: Mapping[str, str], first: datetime, among: set[UUID] | None
+    evidence: Evidence,
+    producer: str,
+    names: Mapping[str, str | tuple[str, ...]],
+    first: datetime,
+    among: set[UUID] | None,
 ) -> Totals:
     """How many streams reached each milestone for the first time in the period."""
     reached: dict[str, set[UUID]] = {}
-    for name, kind in names.items():
+    for name, kinds in names.items():
         earliest: dict[UUID, datetime] = {}
-        for event in evidence.of(producer, kind):
+        for event in evidence.of(producer, *((kinds,) if isinstance(kinds, str) else kinds)):
             earliest.setdefault(event.stream, event.at)
         reached[name] = {stream for stream, at in earliest.items() if at >= first}
     for name in ENDED_OTHERWISE:
@@ -173,7 +177,7 @@ async def _book(evidence: Evidence) -> Book:
     )
     planned = {
         event.stream: UUID(event.data["receiving_organization_id"])
-        for event in evidence.of("deliveries", "DeliveryPlanned")
+        for event in evidence.of("deliveries", "DeliveryPlanned", "DeliverySplitOff")
     }
     givers = {UUID(int=row["id"].int): UUID(int=row["organization_id"].int) for row in batches}
     return Book(
@@ -197,7 +201,7 @@ def _largest(evidence: Evidence, book: Book) -> Iterable[tuple[str, UUID]]:
 def _parts(evidence: Evidence, givers: Mapping[UUID, UUID]) -> dict[UUID, set[UUID]]:
     """Which deliveries each organization gave to, was to receive or received."""
     parts: dict[UUID, set[UUID]] = defaultdict(set)
-    for event in evidence.of("deliveries", "DeliveryPlanned"):
+    for event in evidence.of("deliveries", "DeliveryPlanned", "DeliverySplitOff"):
         parts[UUID(event.data["receiving_organization_id"])].add(event.stream)
         for line in event.data["lines"]:
             parts[givers[UUID(line["batch_id"])]].add(event.stream)

@@ -10,6 +10,15 @@ from scripts.demo_run.checks import Check, counted, examples
 from scripts.demo_run.evidence import Evidence, Stored, is_private
 from scripts.demo_run.stack import SERVICES
 
+ENDED = ("delivered", "returned", "discarded", "cancelled", "expired", "failed")
+LATE_PROCESSES = (
+    "SELECT kind, key FROM processes WHERE status = 'running' AND deadline < now() - interval '1 minute' LIMIT 100"
+)
+PROCESSES_OF_NOTHING = (
+    "SELECT p.kind, p.key, d.status FROM processes p JOIN deliveries d ON d.id = p.key"
+    " WHERE p.status = 'running' AND d.status = ANY($1::text[]) LIMIT 100"
+)
+
 
 async def check(evidence: Evidence, bindings: Mapping[str, Sequence[str]]) -> list[Check]:
     """The stores, the outboxes, each inbox, what waits, the dead letters, the audit trail."""
@@ -17,6 +26,7 @@ async def check(evidence: Evidence, bindings: Mapping[str, Sequence[str]]) -> li
     found.append(await _outboxes(evidence))
     found.append(await _waiting(evidence))
     found.append(await _dead_letters(evidence))
+    found.append(await _processes(evidence))
     for consumer, types in sorted(bindings.items()):
         found.append(await _inbox(evidence, consumer, types))
     found.append(await _audit_trail(evidence, bindings))
@@ -62,6 +72,18 @@ async def _dead_letters(evidence: Evidence) -> Check:
     )
 
 
+async def _processes(evidence: Evidence) -> Check:
+    """No process manager is late, and none still follows a delivery that is over."""
+    counts, wrong = [], []
+    for service in SERVICES:
+        counts.append(await evidence.value(service, "SELECT count(*) FROM processes"))
+        late = await evidence.rows(service, LATE_PROCESSES)
+        wrong += [f"{service}: {row['kind']} of {row['key']} is late" for row in late]
+    left = await evidence.rows("deliveries", PROCESSES_OF_NOTHING, list(ENDED))
+    wrong += [f"deliveries: {row['kind']} of {row['key']}, which is {row['status']}" for row in left]
+    return counted("processes go on", f"{sum(counts):,} begun, {len(wrong):,} stuck", strange=wrong)
+
+
 async def _inbox(evidence: Evidence, consumer: str, types: Sequence[str]) -> Check:
     """Each message id, or each position, is a primary key there, so nothing is handled twice; it can be missing, or strange."""
     service, _, base = consumer.rpartition(".")
@@ -95,7 +117,7 @@ async def _audit_trail(evidence: Evidence, bindings: Mapping[str, Sequence[str]]
     )
     kept = {UUID(int=row["event_id"].int) for row in rows}
     lost = [_shown(event) for event in expected.values() if event.id not in kept]
-    streams = Counter((row["subject"], row["version"]) for row in rows)
+    streams = Counter((_aggregate(row["type"]), row["subject"], row["version"]) for row in rows)
     doubled = [stream for stream, times in streams.items() if times > 1]
     altered = [
         row["event_id"]
@@ -106,6 +128,11 @@ async def _audit_trail(evidence: Evidence, bindings: Mapping[str, Sequence[str]]
     ]
     return counted("audit trail", f"{len(expected):,} published, {len(kept):,} kept",
                    lost=lost, doubled=doubled, strange=altered)  # fmt: skip
+
+
+def _aggregate(event_type: str) -> str:
+    """`vouajudar.<producer>.<aggregate>` of a type: an organization and its task templates have one id."""
+    return ".".join(event_type.split(".")[:3])
 
 
 def _shown(event: Stored) -> str:

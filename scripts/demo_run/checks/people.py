@@ -3,58 +3,15 @@
 from __future__ import annotations
 
 import mailbox
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from scripts.demo_run.checks import Check, counted
-from scripts.demo_run.evidence import Evidence, Row, public_types
-
-# Who hears of what. `receiver` and `volunteer` of a batch's event are those of its deliveries.
-EVERYBODY = ("provider", "receiver", "volunteer")
-TOLD: Mapping[tuple[str, str], tuple[str, ...]] = {
-    ("batches", "BatchExpired"): ("provider",),
-    ("batches", "BatchHoldRejected"): ("provider", "receiver"),
-    ("deliveries", "DeliveryOpened"): ("provider", "receiver"),
-    **{
-        ("deliveries", kind): EVERYBODY
-        for kind in (
-            "DeliveryClaimed", "ClaimReleased", "PickupConfirmed", "DropoffRefused", "DeliveryCompleted",
-            "DeliveryCancelled", "DeliveryExpired",
-        )
-    },
-    ("resources", "ResourceRequestFulfilled"): ("organization",),
-    ("resources", "ReservationMade"): ("organization",),
-    ("resources", "ReservationReceived"): ("donor",),
-    ("resources", "ReservationCancelled"): ("organization", "donor"),
-    ("resources", "ReservationExpired"): ("organization", "donor"),
-    ("identity", "OrganizationVerified"): ("organization",),
-    ("identity", "OrganizationSuspended"): ("organization",),
-}  # fmt: skip
-# A membership this much older or younger than the event is surely known or surely not; in between both is right.
-SURELY = timedelta(seconds=60)
-Told = tuple[UUID, UUID]
-
-
-@dataclass
-class Members:
-    """Who was a member of which organization, from when until when."""
-
-    spans: dict[UUID, list[tuple[UUID, datetime, datetime | None]]] = field(default_factory=lambda: defaultdict(list))
-
-    def of(self, organization: UUID, at: datetime) -> tuple[set[UUID], set[UUID]]:
-        """(those who surely were at that time, those who may have been)."""
-        sure, maybe = set(), set()
-        for user, since, until in self.spans[organization]:
-            if since <= at + SURELY and (until is None or until > at - SURELY):
-                maybe.add(user)
-            if since <= at - SURELY and until is None:
-                sure.add(user)
-        return sure, maybe
+from scripts.demo_run.checks.audience import TOLD, Audience, Told
+from scripts.demo_run.evidence import Evidence, public_types
 
 
 async def check(evidence: Evidence, maildir: Path) -> list[Check]:
@@ -88,73 +45,19 @@ async def _expected(evidence: Evidence) -> tuple[set[Told], set[Told]]:
     types = {public_types()[key]: parts for key, parts in TOLD.items()}
     rows = await evidence.rows(
         "analytics",
-        "SELECT event_id, type, subject, occurred_at, actor_id, data FROM audit_events"
+        "SELECT event_id, type, occurred_at, actor_id, data FROM audit_events"
         " WHERE type = ANY($1::text[]) AND occurred_at > $2",
         list(types),
         evidence.since,
     )
-    members, receivers = _members(evidence), await _receivers(evidence)
+    audience = await Audience.of(evidence)
     sure: set[Told] = set()
     maybe: set[Told] = set()
     for row in rows:
-        event = UUID(int=row["event_id"].int)
-        certain, possible = _concerned(row, types[row["type"]], members, receivers)
-        actor = {UUID(row["actor_id"])} if row["actor_id"] else set()
-        sure |= {(event, user) for user in certain - actor}
-        maybe |= {(event, user) for user in possible - actor}
+        certain, possible = audience.of_event(row, types[row["type"]])
+        sure |= certain
+        maybe |= possible
     return sure, maybe
-
-
-def _members(evidence: Evidence) -> Members:
-    members = Members()
-    for event in evidence.of("identity", "MembershipGranted", "MembershipRevoked"):
-        user, spans = UUID(event.data["user_id"]), members.spans[event.stream]
-        running = [span for span in spans if span[0] == user and span[2] is None]
-        if event.kind == "MembershipGranted" and not running:
-            spans.append((user, event.at, None))
-        elif event.kind == "MembershipRevoked":
-            for span in running:
-                spans[spans.index(span)] = (user, span[1], event.at)
-    return members
-
-
-async def _receivers(evidence: Evidence) -> dict[str, str]:
-    rows = await evidence.rows(
-        "deliveries", "SELECT id, state->>'receiving_organization_id' AS receiver FROM deliveries"
-    )
-    return {str(row["id"]): row["receiver"] for row in rows}
-
-
-def _concerned(
-    row: Row, parts: Iterable[str], members: Members, receivers: Mapping[str, str]
-) -> tuple[set[UUID], set[UUID]]:
-    sure: set[UUID] = set()
-    maybe: set[UUID] = set()
-    for part in parts:
-        if part == "volunteer":
-            volunteer = row["data"].get("volunteer_id") or row["data"].get("previous_volunteer_id")
-            people = {UUID(volunteer)} if volunteer else set()
-            sure |= people
-            maybe |= people
-            continue
-        for organization in _organizations(row["data"], part, receivers):
-            certain, possible = members.of(UUID(organization), row["occurred_at"])
-            sure |= certain
-            maybe |= possible
-    return sure, maybe
-
-
-def _organizations(data: Mapping[str, Any], part: str, receivers: Mapping[str, str]) -> list[str]:
-    match part:
-        case "provider":
-            found = data.get("provider_organization_ids") or [data["organization_id"]]
-        case "receiver":
-            found = [data.get("receiving_organization_id") or receivers.get(data["delivery_id"])]
-        case "donor":
-            found = [data["donor_organization_id"]]
-        case _:
-            found = [data["organization_id"]]
-    return [one for one in found if one]
 
 
 async def _messages(evidence: Evidence) -> Check:

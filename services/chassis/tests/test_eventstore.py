@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
 from chassis import eventstore
 from chassis.database import Database, Transaction
 from chassis.kernel import ConcurrentUpdate, new_id
+from chassis.telemetry import in_context, start_context
+from chassis.wire import Event
 
 
 @dataclass(frozen=True)
@@ -72,3 +74,33 @@ async def test_a_stale_expectation_is_refused(database: Database) -> None:
     with pytest.raises(ConcurrentUpdate):
         async with database.command() as tx:
             _append(tx, stream, 1)
+
+
+async def test_a_past_state_has_no_holes(database: Database) -> None:
+    """The second of three commands carries the latest time, for it waited: before that time there is one event, not two."""
+    stream, noon = new_id(), datetime(2026, 5, 4, 12, tzinfo=UTC)
+    times = [noon, noon + timedelta(seconds=9), noon + timedelta(seconds=3)]
+    for version, now in enumerate(times, start=1):
+        async with database.command() as tx:
+            eventstore.append(
+                tx, stream, expected_version=version - 1, ids=[new_id()], events=[Noted(version)], now=now
+            )
+
+    async def seen(until: datetime | None) -> list[int]:
+        return [row["version"] for row in await eventstore.load(database.reading(), stream, until=until)]
+
+    assert await seen(noon - timedelta(seconds=1)) == []
+    assert await seen(noon) == await seen(noon + timedelta(seconds=5)) == [1]
+    assert await seen(noon + timedelta(seconds=9)) == await seen(None) == [1, 2, 3]
+
+
+async def test_the_callers_own_clock_is_kept_as_evidence(database: Database) -> None:
+    """Beside the time that counts an event keeps the one that the caller claims, and a history shows it."""
+    stream, claimed = new_id(), datetime(2026, 5, 4, 11, 30, tzinfo=UTC)
+    with in_context(replace(start_context(), client_time=claimed)):
+        async with database.command() as tx:
+            _append(tx, stream, 1)
+
+    (row,) = await eventstore.load(database.reading(), stream)
+
+    assert (Event.of(row).client_time, Event.of(row).occurred_at > claimed) == (claimed, True)

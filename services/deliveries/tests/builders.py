@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from chassis.testing.callers import Caller
 from contracts.envelope import Event
 from contracts.events import batches, deliveries, identity
 from contracts.values import Quantities, Window
+from deliveries.repository import DELIVERIES
 
 PICKUP_POINT, DROPOFF_POINT = (-30.034567, -51.234567), (-30.045678, -51.212345)
 
@@ -73,6 +75,26 @@ class World:
         self.partner = await self.callers.partner(self.provider_id)
         self.coordinator = await self.callers.person(platform_role="coordinator")
         self.stranger = await self.callers.person(member_of=await self.callers.organization())
+
+    def through(self, client: httpx.AsyncClient) -> World:
+        """The same world through another client."""
+        other = copy.copy(self)
+        other.client = client
+        return other
+
+    async def conserved(self, delivery: dict[str, Any]) -> None:
+        """The row is what its facts fold to."""
+        reading, delivery_id = self.database.reading(), UUID(delivery["id"])
+        assert await DELIVERIES.get(reading, delivery_id) == await DELIVERIES.as_of(reading, delivery_id)
+
+    async def times(self, kind: type[Event], delivery: dict[str, Any]) -> int:
+        """How often a fact of a delivery was told by the time that it and everything before is out."""
+        version = (await self.look(self.coordinator, delivery)).json()["version"]
+        subject = UUID(delivery["id"])
+        await eventually(
+            lambda: version in {r.envelope.aggregateversion for r in self.tap.received if r.envelope.subject == subject}
+        )
+        return len(self.tap.of(kind, subject))
 
     async def tell(self, batch: Batch, kind: type[Event], **specifics: Any) -> UUID:
         """Publish the next fact of a batch."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import httpx
 import pytest
 import pytest_asyncio
+from chassis.app import Service
 from chassis.database import Database
 from chassis.testing import Bus, Callers, Tap
+from deliveries.usecases import Following
 
 from services.deliveries.tests.builders import World
 
@@ -25,3 +27,9 @@ async def world(client: httpx.AsyncClient, bus: Bus, tap: Tap, callers: Callers,
     made = World(client, bus, tap, callers, database)
     await made.settle()
     return made
+
+
+@pytest.fixture
+def following(service: Service) -> Following:
+    """How patient the live service is."""
+    return Following.of(service.settings)  # type: ignore[arg-type]

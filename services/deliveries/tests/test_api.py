@@ -17,6 +17,7 @@ SOME_LINES = [{"line_id": str(new_id()), "picked": 1}]
 COMMANDS: dict[str, dict[str, Any] | None] = {
     "claim": None,
     "confirm": None,
+    "waiting-list": None,
     "release": {"reason": "x"},
     "no-show": None,
     "no-show/contest": {"reason": "x"},
@@ -76,6 +77,9 @@ async def test_a_plan_that_breaks_a_rule_is_refused_with_its_code(world: World) 
     cancelled = await world.batch(status="cancelled")
     unverified = await world.callers.organization(verified=False)
     picky = await world.callers.place(world.receiver_id, accepts=["bakery"])
+    milk = await world.batch(gtin="7891000100103")
+    no_meals = await world.callers.place(world.receiver_id, stop_list=["prepared"])
+    no_such_milk = await world.callers.place(world.receiver_id, stop_list=["7891000100103"])
     pickup_only = await world.callers.place(world.receiver_id, roles=["pickup"])
     hidden = await world.callers.place(unverified)
     long_ago = (datetime.now(UTC) - timedelta(days=1)).isoformat()
@@ -88,6 +92,8 @@ async def test_a_plan_that_breaks_a_rule_is_refused_with_its_code(world: World) 
         (world.plan(frozen, hot), (409, "mixed-storage")),
         (world.plan(batch, tomorrow), (409, "pickup-windows-apart")),
         (world.plan(batch, receiving_place_id=str(picky)), (409, "category-not-accepted")),
+        (world.plan(batch, receiving_place_id=str(no_meals)), (409, "category-not-accepted")),
+        (world.plan(milk, receiving_place_id=str(no_such_milk)), (409, "category-not-accepted")),
         (world.plan(batch, receiving_place_id=str(pickup_only)), (409, "place-not-for-receiving")),
         (world.plan(batch, batch), (422, "invalid")),
         (world.plan(batch, dropoff_window={"from": long_ago, "to": long_ago}), (422, "invalid")),
@@ -300,12 +306,14 @@ async def test_refused_goods_go_elsewhere(world: World) -> None:
     school_id = await world.callers.organization()
     school = await world.callers.place(school_id, accepts=["prepared"])
     bakery = await world.callers.place(school_id, accepts=["bakery"])
+    full = await world.callers.place(school_id, stop_list=["prepared"])
     teacher = await world.callers.person(member_of=school_id)
     code = await world.code(world.keeper, delivery, "dropoff")
     body = {"code": code, "lines": dropped(delivery, rejected=2), "reason": "too much"}
 
     assert (await world.done(volunteer, delivery, "dropoff", body))["status"] == "rerouting"
-    refusals = [await world.give(volunteer, delivery, "reroute", {"place_id": str(p)}) for p in (new_id(), bakery)]
+    unfit = (new_id(), bakery, full)
+    refusals = [await world.give(volunteer, delivery, "reroute", {"place_id": str(p)}) for p in unfit]
     moved = await world.done(volunteer, delivery, "reroute", {"place_id": str(school)})
     old = await world.show(world.keeper, delivery, "dropoff")
     code = await world.code(teacher, delivery, "dropoff")
@@ -314,7 +322,8 @@ async def test_refused_goods_go_elsewhere(world: World) -> None:
         volunteer, delivery, "dropoff", {"code": code, "lines": [{"line_id": line_id, "delivered": 2}]}
     )
 
-    assert [said(refusal) for refusal in refusals] == [(404, "place-not-found"), (409, "category-not-accepted")]
+    not_accepted = (409, "category-not-accepted")
+    assert [said(refusal) for refusal in refusals] == [(404, "place-not-found"), not_accepted, not_accepted]
     assert (moved["status"], moved["receiving_organization_id"]) == ("in_transit", str(school_id))
     assert said(old) == (403, "not-your-delivery")
     assert (ended["status"], ended["lines"][0]["delivered"]) == ("delivered", 5)

@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import asyncpg
+import httpx
 import pytest
 from chassis.kernel import ConcurrentUpdate, new_id
-from chassis.testing import eventually
+from chassis.testing import eventually, told
 from contracts.events import deliveries as events
 from contracts.events import identity
 from deliveries.repository import DELIVERIES
@@ -19,21 +20,21 @@ from services.deliveries.tests.builders import World
 from services.deliveries.tests.test_api import said
 
 
-async def test_a_hundred_volunteers_claim_and_one_wins(world: World) -> None:
-    """Exactly one 200; the other 99 are told that it is claimed, none of them with an error of ours."""
+async def test_two_hundred_volunteers_claim_and_one_wins(world: World, crowd: httpx.AsyncClient) -> None:
+    """Exactly one 200; the other 199 are told that it is claimed, none of them with an error of ours."""
     delivery = await world.opened()
-    volunteers = [await world.volunteer() for _ in range(100)]
+    volunteers = [await world.volunteer() for _ in range(200)]
 
-    answers = await asyncio.gather(*(world.give(volunteer, delivery, "claim") for volunteer in volunteers))
+    crowded = world.through(crowd)
+    answers = await asyncio.gather(*(crowded.give(volunteer, delivery, "claim") for volunteer in volunteers))
 
-    statuses = [answer.status_code for answer in answers]
-    assert (statuses.count(200), statuses.count(409)) == (1, 99)
-    assert {answer.json()["code"] for answer in answers if answer.status_code == 409} == {"invalid-transition"}
-    winner = volunteers[statuses.index(200)]
-    assert (await world.look(world.cook, delivery)).json()["volunteer_id"] == str(winner.id)
-    assert len(world.tap.of(events.DeliveryClaimed, UUID(delivery["id"]))) == 1
-    reading = world.database.reading()
-    assert await DELIVERIES.get(reading, UUID(delivery["id"])) == await DELIVERIES.as_of(reading, UUID(delivery["id"]))
+    assert told(answers) == {200: 1, "invalid-transition": 199}
+    assert len({answer.url.port for answer in answers}) == 2
+    winner = volunteers[[answer.status_code for answer in answers].index(200)]
+    shown = (await world.look(world.cook, delivery)).json()
+    assert (shown["volunteer_id"], [line["planned"] for line in shown["lines"]]) == (str(winner.id), [5])
+    assert await world.times(events.DeliveryClaimed, delivery) == 1
+    await world.conserved(delivery)
 
 
 async def test_one_volunteer_racing_for_many_gets_one(world: World) -> None:
@@ -195,7 +196,7 @@ async def test_a_command_that_meets_a_lock_is_decided_again(world: World) -> Non
     async with database.transaction() as tx:
         locked = await DELIVERIES.get(tx, delivery_id)
         releasing = asyncio.create_task(release())
-        await eventually(lambda: database.reading().fetchval(_SOMEBODY_WAITS))
+        await eventually(lambda: database.reading().fetchval(SOMEBODY_WAITS))
         locked.cancel(reason="rain")
         save(tx, locked, min_handling=handling, now=datetime.now(UTC))
 
@@ -204,5 +205,5 @@ async def test_a_command_that_meets_a_lock_is_decided_again(world: World) -> Non
     assert await world.status(delivery) == "cancelled"
 
 
-_SOMEBODY_WAITS = """SELECT EXISTS (
+SOMEBODY_WAITS = """SELECT EXISTS (
     SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')"""

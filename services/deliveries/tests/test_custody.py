@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import httpx
+from chassis.testing import LiveService, told
 from contracts.events import deliveries as events
 from contracts.events import identity
 
@@ -95,17 +98,23 @@ async def test_tries_leave_the_window(world: World) -> None:
     assert bad.json().get("tries_left") == 4
 
 
-async def test_many_hands_one_handover(world: World) -> None:
-    """Twenty pickups with the same right code at once: one takes place, nineteen find it done, no try is lost."""
+async def test_many_hands_one_handover(world: World, crowd: httpx.AsyncClient) -> None:
+    """Two hundred pickups with the same right code at once: one takes place, 199 find it done, no try is lost."""
     volunteer = await world.volunteer()
     delivery = await world.claimed(volunteer)
     body = handed(delivery, await world.code(volunteer, delivery, "pickup"))
 
-    answers = await asyncio.gather(*(world.give(world.cook, delivery, "pickup", body) for _ in range(20)))
+    crowded = world.through(crowd)
+    answers = await asyncio.gather(*(crowded.give(world.cook, delivery, "pickup", body) for _ in range(200)))
 
-    found = [said(answer) for answer in answers]
-    assert (found.count((200, "")), found.count((409, "invalid-transition"))) == (1, 19)
-    assert len(world.tap.of(events.PickupConfirmed, UUID(delivery["id"]))) <= 1
+    assert told(answers) == {200: 1, "invalid-transition": 199}
+    assert len({answer.url.port for answer in answers}) == 2
+    shown = (await world.look(world.cook, delivery)).json()
+    assert [(line["planned"], line["picked"]) for line in shown["lines"]] == [(5, 5)]
+    assert await world.times(events.PickupConfirmed, delivery) == 1
+    await world.conserved(delivery)
+    tries = "SELECT count(*) FROM custody_tries WHERE delivery_id = $1 AND cardinality(failed_at) > 0"
+    assert await world.database.reading().fetchval(tries, UUID(delivery["id"])) == 0
 
 
 async def test_a_rule_that_refuses_costs_no_try(world: World) -> None:
@@ -127,6 +136,48 @@ async def test_a_rule_that_refuses_costs_no_try(world: World) -> None:
         assert said(await world.give(world.cook, delivery, "pickup", body)) == expected
     taken = await world.done(world.cook, delivery, "pickup", handed(delivery, code, temperature_dc=40))
     assert taken["status"] == "in_transit"
+
+
+async def test_codes_and_their_keys_are_nowhere_to_be_read(world: World, live: LiveService) -> None:
+    """After both handovers, one with an idempotency key and one queued: in no table, no message and no log line."""
+    volunteer = await world.volunteer()
+    delivery = await world.claimed(volunteer)
+    shown = [(await world.show(volunteer, delivery, "pickup")).json()]
+    path, key = f"/v1/deliveries/{delivery['id']}", {"Idempotency-Key": f"k-{delivery['id']}"}
+    taken = await world.client.post(
+        f"{path}/pickup", json=handed(delivery, shown[0]["code"]), headers=world.cook.headers | key
+    )
+    shown.append((await world.show(world.keeper, delivery, "dropoff")).json())
+    drop = {"code": shown[1]["code"], "lines": dropped(taken.json())}
+    queued = {
+        "id": "1",
+        "idempotency_key": "k",
+        "path": f"{path}/dropoff",
+        "body": drop,
+        "client_time": datetime.now(UTC).isoformat(),
+    }
+    answer = await world.client.post("/v1/sync", json={"commands": [queued]}, headers=volunteer.headers)
+    assert answer.json()["results"][0]["body"]["status"] == "delivered"
+    await world.tap.saw(events.DeliveryCompleted, UUID(delivery["id"]))
+
+    secrets = [each["offline"]["secret"] for each in shown]
+    keys = [base64.b32decode(secret + "=" * (-len(secret) % 8)) for secret in secrets]
+    forms = [*secrets, *(form for key in keys for form in (key.hex(), base64.b64encode(key).decode()))]
+    forms += [f'"{each["code"]}"' for each in shown]
+    tables = await world.database.reading().fetch(_TABLES)
+    for table in (row["relname"] for row in tables):
+        found = await world.database.pool.fetch(
+            f"SELECT 1 FROM {table} t WHERE t::text LIKE ANY($1::text[]) LIMIT 1", [f"%{form}%" for form in forms]
+        )
+        assert not found, table
+    log = live.log_path.read_text()
+    told = b"".join(received.body for received in world.tap.received).decode()
+    assert not [form for form in forms if form in log or form in told]
+    assert len(tables) > 10
+    assert delivery["id"] in log + told
+
+
+_TABLES = """SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace"""
 
 
 async def test_one_person_is_never_both_ends(world: World) -> None:

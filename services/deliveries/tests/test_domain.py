@@ -31,6 +31,7 @@ from deliveries.domain import (
     Window,
     code_at,
     code_matches,
+    entered_at,
     hotp,
 )
 
@@ -519,6 +520,7 @@ COMMANDS: dict[str, Callable[[Delivery], None]] = {
     "claim": lambda d: claim(d, BIA),
     "cancel": lambda d: d.cancel(reason="test"),
     "reassign": lambda d: d.reassign(BIA, reason="test", now=NOW),
+    "waiting-list": lambda d: d.join_waiting_list(BIA, active=True),
     "pickup": lambda d: d.pickup({RICE: 5, BEANS: 5}, given_by=CAIO, now=NOW),
     "release": lambda d: d.release(reason="test"),
     "confirm": lambda d: d.confirm(),
@@ -531,6 +533,11 @@ COMMANDS: dict[str, Callable[[Delivery], None]] = {
     "return": lambda d: d.return_(now=NOW),
     "discard": lambda d: d.discard(reason="test", now=NOW),
 }
+
+
+def test_every_command_of_the_table_is_tried() -> None:
+    """None is left out below."""
+    assert COMMANDS.keys() == {command for commands in ALLOWED.values() for command in commands}
 
 
 @pytest.mark.parametrize("status", list(Status))
@@ -587,6 +594,48 @@ def test_a_code_of_one_stage_or_claim_is_worth_nothing_at_another() -> None:
     assert not code_matches(SECRET, shown, version=2, stage=Handshake.PICKUP, now=NOW)
     assert not code_matches(SECRET, "", version=1, stage=Handshake.PICKUP, now=NOW)
     assert not code_matches(SECRET, "não é", version=1, stage=Handshake.PICKUP, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("offset", "claimed_h", "reason"),
+    [
+        (timedelta(seconds=60), 1, None),
+        (timedelta(seconds=60, microseconds=1), 1, "ahead"),
+        (timedelta(hours=-12), 24, None),
+        (timedelta(hours=-12, microseconds=-1), 24, "too-old"),
+        (timedelta(hours=-1, seconds=-60), 1, None),
+        (timedelta(hours=-1, seconds=-60, microseconds=-1), 1, "before-the-claim"),
+    ],
+)
+def test_a_code_was_entered_when_it_can_have_been(offset: timedelta, claimed_h: int, reason: str | None) -> None:
+    """A step ahead at most, twelve hours ago at most, and a step before the claim at most."""
+    client_time, claimed_at = NOW + offset, NOW - timedelta(hours=claimed_h)
+
+    if reason is None:
+        assert entered_at(client_time, claimed_at=claimed_at, now=NOW) == client_time
+        return
+    with pytest.raises(domain.OfflineCodeRefused) as refused:
+        entered_at(client_time, claimed_at=claimed_at, now=NOW)
+    assert refused.value.details["reason"] == reason
+
+
+def test_a_code_that_comes_at_once_was_entered_now() -> None:
+    """Without a client's time there is nothing to believe."""
+    assert entered_at(None, claimed_at=None, now=NOW) == NOW
+
+
+def test_a_handover_holds_then_and_now() -> None:
+    """Goods that are over by either clock stay where they are, at both ends."""
+    over = NOW + HALF_HOUR
+    claimed, carried = a_claimed(a_line(use_by_at=over)), a_carried(a_line(use_by_at=over))
+    for now, entered in ((over, NOW), (NOW, over)):
+        with pytest.raises(domain.GoodsExpired):
+            claimed.pickup({RICE: 5}, given_by=CAIO, now=now, entered_at=entered)
+        with pytest.raises(domain.GoodsExpired):
+            carried.dropoff({RICE: Dropped(delivered=5)}, now=now, entered_at=entered)
+
+    claimed.pickup({RICE: 5}, given_by=CAIO, now=NOW, entered_at=NOW - timedelta(hours=3))
+    assert claimed.picked_up_at == NOW
 
 
 def test_five_wrong_codes_lock_for_ten_minutes() -> None:

@@ -11,7 +11,7 @@ from services.deliveries.tests.builders import World, dropped
 
 
 async def test_every_fact_is_told_again_as_it_was_told(world: World, broker_url: str) -> None:
-    """A replay of everything this process ever published: the same bytes, once, in order; the end mark counts them."""
+    """A replay of everything there is: the same bytes, once, in order; the end mark counts them."""
     parts = [await world.batch() for _ in range(9)]
     volunteer, other = await world.volunteer(), await world.volunteer()
     carried = await world.carried(volunteer, *parts)
@@ -24,10 +24,12 @@ async def test_every_fact_is_told_again_as_it_was_told(world: World, broker_url:
     await world.done(world.cook, await world.opened(), "cancel", {"reason": "test"})
     await world.tap.saw(events.DeliveryDiscarded, UUID(carried["id"]))
     await world.tap.saw(events.ClaimReleased, UUID(claimed["id"]))
-    heard = [*world.tap.received]
+    stored = {row["event_id"] for row in await world.database.reading().fetch("SELECT event_id FROM events")}
+    # Other tests tell some of the facts again, in an envelope of their own: what came first is the service's.
+    heard = {each.envelope.id: each for each in reversed(world.tap.received) if each.envelope.id in stored}
 
     async with Asking(broker_url, "deliveries") as asking:
-        mark = await asking.replay(["delivery"])
+        mark = await asking.replay(["delivery", "follow_up", "task", "task_templates"])
 
-    assert same_as_first_told(asking.received, heard) >= 12
+    assert same_as_first_told(asking.received, list(heard.values())) >= 12
     assert (mark.sent, mark.total, mark.error) == (len(asking.received), len(asking.received), None)

@@ -19,7 +19,10 @@ from services.identity.tests.people import People, a_place
 async def test_a_place_is_told_without_name_and_address(client: httpx.AsyncClient, people: People, tap: Tap) -> None:
     """The others hear where a place is and what it takes; how it is called and its street stay here."""
     tenant = await people.tenant(verified=False)
-    body = a_place(tenant.id, accepts=["dairy", "bakery"], roles=["pickup", "receiving"], opening_hours="8-18")
+    body = a_place(
+        tenant.id, accepts=["dairy", "bakery"], stop_list=["bakery", "7891000100103"], roles=["pickup", "receiving"],
+        opening_hours="8-18", people_served=40,
+    )  # fmt: skip
 
     answer = await client.post("/v1/places", json=body, headers=tenant.manager.headers)
 
@@ -30,8 +33,9 @@ async def test_a_place_is_told_without_name_and_address(client: httpx.AsyncClien
     fact = await tap.saw(events.PlaceAdded, UUID(made["id"]))
     assert fact.envelope.organizationid == tenant.id
     assert fact.envelope.data.keys() == {
-        "place_id", "organization_id", "roles", "ibge_city", "lat", "lon", "tz", "accepts",
+        "place_id", "organization_id", "roles", "ibge_city", "lat", "lon", "tz", "accepts", "stop_list", "people_served",
     }  # fmt: skip
+    assert (fact.envelope.data["stop_list"], fact.envelope.data["people_served"]) == (["bakery", "7891000100103"], 40)
     read = await client.get(f"/v1/places/{made['id']}", headers=tenant.staff.headers)
     assert (read.json(), read.headers["etag"]) == (made, '"1"')
 
@@ -75,15 +79,16 @@ async def test_a_change_says_only_what_is_different(
     place = await people.place(tenant, people_served=40)
     path, headers = f"/v1/places/{place['id']}", tenant.manager.headers
 
-    changed = await client.patch(path, json={"accepts": ["baby"], "cep": None}, headers=headers | {"If-Match": '"1"'})
-    same = await client.patch(path, json={"accepts": ["baby"], "name": place["name"]}, headers=headers)
+    change = {"accepts": ["baby"], "stop_list": ["pet"], "cep": None}
+    changed = await client.patch(path, json=change, headers=headers | {"If-Match": '"1"'})
+    same = await client.patch(path, json={"stop_list": ["pet"], "name": place["name"]}, headers=headers)
     stale = await client.patch(path, json={"name": "Outra"}, headers=headers | {"If-Match": '"1"'})
 
-    assert changed.json() == place | {"accepts": ["baby"], "cep": None, "version": 2}
+    assert changed.json() == place | change | {"version": 2}
     assert same.headers["etag"] == changed.headers["etag"] == '"2"'
     assert (stale.status_code, stale.json()["code"]) == (412, "stale")
     told: Any = (await tap.saw(events.PlaceChanged, UUID(place["id"]))).event
-    assert (told.accepts, told.roles) == (["baby"], ["pickup"])
+    assert (told.accepts, told.stop_list, told.roles) == (["baby"], ["pet"], ["pickup"])
     assert len(tap.of(events.PlaceChanged, UUID(place["id"]))) == 1
     id_ = UUID(place["id"])
     assert await PLACES.get(database.reading(), id_) == await PLACES.as_of(database.reading(), id_)
@@ -103,6 +108,11 @@ async def test_a_change_says_only_what_is_different(
         {"ibge_city": "431490"},
         {"ibge_city": "٤٣١٤٩٠٢"},
         {"accepts": ["gold"]},
+        {"stop_list": ["gold"]},
+        {"stop_list": ["pet", "pet"]},
+        {"stop_list": ["123"]},
+        {"stop_list": [f"{n:013d}" for n in range(201)]},
+        {"stop_list": None},
         {"cep": "9002-0007"},
         {"name": ""},
         {"name": None},

@@ -22,15 +22,19 @@ from notifications.rendering import LOCALES, brief
 from services.notifications.tests.people import Journey, People
 from services.notifications.tests.servers import Identity, PostOffice
 
-# P provider's members, R receiver's members, V volunteer
+# P provider's members, R receiver's members, V volunteer, C coordinators
 EXPECTED: dict[type[Event], str] = {
     batches.BatchExpired: "P",
     batches.BatchRecalled: "PRV",
+    batches.TemperatureRecorded: "PRV",
     batches.BatchHoldRejected: "PR",
     deliveries.DeliveryPlanned: "",
+    deliveries.DeliverySplit: "",
+    deliveries.DeliverySplitOff: "",
     deliveries.DeliveryOpened: "PR",
     deliveries.DeliveryClaimed: "PRV",
     deliveries.ClaimReleased: "PRV",
+    deliveries.WaitingVolunteerCalled: "V",
     deliveries.PickupConfirmed: "PRV",
     deliveries.DropoffRefused: "PRV",
     deliveries.DeliveryRerouted: "",
@@ -40,14 +44,31 @@ EXPECTED: dict[type[Event], str] = {
     deliveries.DeliveryFailed: "",
     deliveries.DeliveryCancelled: "PRV",
     deliveries.DeliveryExpired: "PRV",
+    deliveries.DeliveryOffered: "V",
+    deliveries.DeliveryUnclaimed: "PC",
+    deliveries.PickupReminded: "V",
+    deliveries.PickupDelayed: "PRVC",
+    deliveries.DropoffDelayed: "RVC",
+    deliveries.RerouteAsked: "V",
+    deliveries.RerouteDelayed: "PVC",
+    deliveries.TaskCreated: "P",
+    deliveries.TaskExpired: "P",
     resources.ResourceRequestFulfilled: "R",
     resources.ReservationMade: "R",
     resources.ReservationReceived: "P",
     resources.ReservationCancelled: "PR",
     resources.ReservationExpired: "PR",
+    resources.MatchProposed: "PR",
+    resources.MatchAccepted: "P",
+    resources.MatchDeclined: "PR",
+    resources.MatchExpired: "R",
+    resources.MatchWithdrawn: "PR",
     identity.OrganizationVerified: "P",
     identity.OrganizationSuspended: "P",
 }
+
+
+_WITHOUT_VOLUNTEER = {deliveries.ClaimReleased, deliveries.TaskCreated, deliveries.TaskExpired}
 
 
 def golden(kind: type[Event], journey: Journey) -> Event:
@@ -58,10 +79,15 @@ def golden(kind: type[Event], journey: Journey) -> Event:
     ours: dict[str, Any] = {
         "organization_id": owner,
         "donor_organization_id": journey.provider_id,
+        "provider_organization_id": journey.provider_id,
         "provider_organization_ids": [journey.provider_id],
         "receiving_organization_id": journey.receiver_id,
-        "volunteer_id": None if kind is deliveries.ClaimReleased else journey.volunteer.id,
+        "volunteer_id": None if kind in _WITHOUT_VOLUNTEER else journey.volunteer.id,
+        "volunteer_ids": [journey.volunteer.id],
+        "assigned_organization_ids": [journey.provider_id],
         "previous_volunteer_id": journey.volunteer.id,
+        "waiting_id": journey.volunteer.id,
+        "in_band": False,
         "delivery_id": journey.id,
         "batch_id": journey.batch_id,
         "place_id": journey.place_id,
@@ -90,8 +116,11 @@ def test_every_event_taken_is_expected_here() -> None:
 
 @pytest.mark.parametrize("kind", EXPECTED, ids=lambda kind: kind.__name__)
 async def test_each_event_reaches_its_people(people: People, kind: type[Event], database: Database) -> None:
-    """Every member of the organizations concerned, and the volunteer where there is one; nobody else; readable."""
+    """Every member of the organizations concerned, the volunteer where there is one, all coordinators; nobody else; readable."""
     journey = await people.journey()
+    await people.callers.person(platform_role="coordinator")
+    sql = "SELECT user_id FROM access_users WHERE 'coordinator' = ANY(roles) AND NOT suspended"
+    coordinators = {UUID(int=row["user_id"].int) for row in await database.reading().fetch(sql)}
     await people.hear(journey.fact(deliveries.DeliveryPlanned, volunteer_id=None))
     await people.hear(journey.fact(deliveries.DeliveryClaimed), version=2)
 
@@ -101,9 +130,69 @@ async def test_each_event_reaches_its_people(people: People, kind: type[Event], 
     marker = await people.claimed(journey, version=4)
 
     await people.until_told(marker)
-    assert await people.told(event_id) == of(EXPECTED[kind], journey)
+    assert await people.told(event_id) - coordinators == of(EXPECTED[kind].replace("C", ""), journey)
+    assert await people.told(event_id) & coordinators == (coordinators if "C" in EXPECTED[kind] else set())
     rows = await database.reading().fetch("SELECT kind, context FROM notifications WHERE event_id = $1", event_id)
     assert all(brief(row["kind"], locale, row["context"]).body for row in rows for locale in LOCALES)
+
+
+@pytest.mark.parametrize(
+    ("role", "letters"), [("receiver_member", "R"), ("volunteer", "V"), ("coordinator", "")], ids=str
+)
+async def test_a_task_is_told_to_the_side_that_it_is_for(
+    people: People, role: str, letters: str, database: Database
+) -> None:
+    """Members of the assigned organization, or the volunteer alone, or coordinators and nobody of the organizations."""
+    journey, coordinator = await people.journey(), await people.callers.person(platform_role="coordinator")
+    task = golden(deliveries.TaskCreated, journey).model_copy(
+        update={
+            "role": role,
+            "assigned_organization_ids": [journey.receiver_id] if role == "receiver_member" else [],
+            "volunteer_id": journey.volunteer.id if role == "volunteer" else None,
+        }
+    )
+
+    event_id = await people.hear(task, subject=new_id())
+
+    await people.until_told(event_id)
+    told = await people.told(event_id)
+    assert told & {person.id for person in journey.everybody} == of(letters, journey)
+    assert (coordinator.id in told) == (role == "coordinator")
+
+
+async def test_what_is_said_of_a_delivery_is_about_the_delivery(people: People, database: Database) -> None:
+    """An offer names the delivery that can be opened and claimed, not the stream of what was said beside it."""
+    journey = await people.journey()
+
+    event_id = await people.hear(golden(deliveries.DeliveryOffered, journey), subject=new_id())
+
+    await people.until_told(event_id)
+    subject = await database.reading().fetchval("SELECT subject FROM notifications WHERE event_id = $1", event_id)
+    assert UUID(int=subject.int) == journey.id
+
+
+async def test_a_suspended_coordinator_is_not_told(people: People) -> None:
+    """Who coordinates no more hears nothing of late pickups."""
+    journey, coordinator = await people.journey(), await people.callers.person(platform_role="coordinator")
+    await people.callers.know(identity.UserSuspended(user_id=coordinator.id))
+
+    event_id = await people.hear(golden(deliveries.PickupDelayed, journey), subject=new_id())
+
+    await people.until_told(event_id)
+    told = await people.told(event_id)
+    assert coordinator.id not in told
+    assert of("PRV", journey) <= told
+
+
+async def test_what_is_said_about_a_delivery_leads_to_it(people: People, database: Database) -> None:
+    """The stream of what is said has an id of its own, which nobody can look at; the notification names the delivery."""
+    journey = await people.journey()
+
+    event_id = await people.hear(golden(deliveries.DeliveryOffered, journey), subject=new_id())
+
+    await people.until_told(event_id)
+    rows = await database.reading().fetch("SELECT subject FROM notifications WHERE event_id = $1", event_id)
+    assert {row["subject"] for row in rows} == {journey.id}
 
 
 async def test_everybody_but_the_actor_reads_it_in_their_language(people: People, post_office: PostOffice) -> None:
@@ -183,6 +272,36 @@ async def test_a_recall_finds_everybody_who_was_brought_the_goods(people: People
     await people.until_told(event_id)
     assert await people.told(event_id) == of("PRV", journey)
     assert all(row["critical"] for row in (await people.mails_of(event_id)).values())
+
+
+async def test_an_alarm_is_for_those_who_have_or_bring_the_goods(people: People) -> None:
+    """Not for who was brought them already; and a reading in band is no alarm."""
+    journey, done = await people.journey(), await people.journey()
+    await people.hear(journey.fact(deliveries.PickupConfirmed, status="in_transit"))
+    delivered = done.fact(deliveries.DeliveryCompleted, status="delivered")
+    line = delivered.lines[0].model_copy(update={"batch_id": journey.batch_id})  # type: ignore[attr-defined]
+    marker = await people.hear(delivered.model_copy(update={"lines": [line]}))
+    await people.until_told(marker)
+    alarm = golden(batches.TemperatureRecorded, journey)
+
+    in_band = await people.hear(alarm.model_copy(update={"in_band": True}), subject=journey.batch_id)
+    event_id = await people.hear(alarm, subject=journey.batch_id, version=2)
+
+    await people.until_told(event_id)
+    assert await people.told(event_id) == of("PRV", journey)
+    assert await people.told(in_band) == set()
+
+
+async def test_who_waited_is_called_and_nobody_else(people: People) -> None:
+    """Also when the delivery has no volunteer, which it never has then."""
+    journey = await people.journey()
+
+    event_id = await people.hear(
+        journey.fact(deliveries.WaitingVolunteerCalled, volunteer_id=None, waiting_id=journey.volunteer.id)
+    )
+
+    await people.until_told(event_id)
+    assert await people.told(event_id) == {journey.volunteer.id}
 
 
 async def test_a_cancellation_is_critical_when_somebody_is_on_the_way(people: People) -> None:

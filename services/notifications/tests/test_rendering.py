@@ -27,6 +27,7 @@ from notifications.rendering import (
 NOON = datetime(2024, 5, 6, 15, 0, tzinfo=UTC)
 RICE = {"quantity": 1500, "unit": "g", "product_name": "Arroz"}
 MEALS = {"quantity": 12, "unit": "portion", "category": "prepared"}
+MATCH = {"match_id": "m", "batch_id": "b", "request_id": "r", "items": [MEALS]}
 HOSTILE = "<script>alert(1)</script>{{ 7*7 }}{% raw %}\r\nBcc: all@example.org\u202egpj.exe\x00"
 
 SPECIFIC: dict[Kind, dict[str, Any]] = {
@@ -39,14 +40,30 @@ SPECIFIC: dict[Kind, dict[str, Any]] = {
     Kind.DELIVERY_CANCELLED: {"delivery_id": "d", "items": [RICE], "reason": "chuva"},
     Kind.DELIVERY_EXPIRED: {"delivery_id": "d", "items": [RICE]},
     Kind.DELIVERY_REFUSED: {"delivery_id": "d", "items": [RICE], "reason": "embalagem aberta"},
+    Kind.DELIVERY_OFFERED: {"delivery_id": "d", "items": [RICE]},
+    Kind.DELIVERY_UNCLAIMED: {"delivery_id": "d", "items": [RICE], "offered": 9},
+    Kind.PICKUP_REMINDED: {"delivery_id": "d", "items": [RICE], "pickup_from": NOON},
+    Kind.PICKUP_DELAYED: {"delivery_id": "d", "items": [RICE], "due_at": NOON, "release_at": "2024-05-06T15:30:00Z"},
+    Kind.DROPOFF_DELAYED: {"delivery_id": "d", "items": [RICE], "due_at": NOON},
+    Kind.REROUTE_ASKED: {"delivery_id": "d", "items": [RICE], "decide_by": NOON},
+    Kind.REROUTE_DELAYED: {"delivery_id": "d", "items": [RICE], "decide_by": NOON},
+    Kind.TASK_CREATED: {"task_id": "t", "delivery_id": "d", "title": "Lavar as caixas", "due_at": NOON},
+    Kind.TASK_EXPIRED: {"task_id": "t", "delivery_id": "d", "title": "Lavar as caixas", "due_at": NOON},
     Kind.REQUEST_FULFILLED: {"request_id": "r", "items": [MEALS]},
     Kind.RESERVATION_MADE: {"request_id": "r", "reservation_id": "s", "items": [MEALS], "mode": "donor_delivers"},
     Kind.BATCH_RECALLED: {"batch_id": "b", "items": [RICE], "severity": "critical", "reason": "mofo"},
     Kind.BATCH_EXPIRED: {"batch_id": "b", "items": [RICE]},
     Kind.CLAIM_RELEASED: {"delivery_id": "d", "items": [RICE], "reason": "chuva"},
+    Kind.WAITING_CALLED: {"delivery_id": "d", "items": [RICE]},
+    Kind.TEMPERATURE_ALARM: {"batch_id": "b", "items": [RICE], "temperature_dc": 95, "stage": "storage"},
     Kind.RESERVATION_RECEIVED: {"request_id": "r", "reservation_id": "s", "items": [MEALS]},
     Kind.RESERVATION_CANCELLED: {"request_id": "r", "reservation_id": "s", "items": [MEALS]},
     Kind.RESERVATION_EXPIRED: {"request_id": "r", "reservation_id": "s", "items": [MEALS]},
+    Kind.MATCH_PROPOSED: {**MATCH, "expires_at": NOON},
+    Kind.MATCH_ACCEPTED: {**MATCH, "reservation_id": "s"},
+    Kind.MATCH_DECLINED: {**MATCH, "reason": "já recebemos"},
+    Kind.MATCH_EXPIRED: MATCH,
+    Kind.MATCH_WITHDRAWN: {**MATCH, "reason": "batch-recalled"},
     Kind.ORGANIZATION_VERIFIED: {"organization_id": "o"},
     Kind.ORGANIZATION_SUSPENDED: {"organization_id": "o"},
 }
@@ -122,6 +139,37 @@ def test_a_hostile_reason_stays_a_reason(kind: Kind) -> None:
     assert "\nBcc" not in rendered.text
 
 
+@pytest.mark.parametrize("kind", [Kind.TASK_CREATED, Kind.TASK_EXPIRED])
+@pytest.mark.parametrize("locale", LOCALES)
+def test_a_hostile_title_stays_a_title(kind: Kind, locale: LocaleName) -> None:
+    """What a manager typed as a task is escaped like everything else, subjects included."""
+    rendered = render(kind, locale, context_of(kind, title=HOSTILE))
+
+    assert "<script>" not in rendered.html
+    assert "{{ 7*7 }}" in rendered.text
+    assert "\nBcc" not in rendered.text
+    assert rendered.subject.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "portuguese", "english"),
+    [
+        (Kind.PICKUP_REMINDED, {}, "Retirada em breve", "Pickup soon"),
+        (Kind.PICKUP_REMINDED, {"confirm_by": NOON}, "Confirme a retirada", "Please confirm the pickup"),
+        (Kind.DELIVERY_UNCLAIMED, {"offered": 0}, "Não há pessoas voluntárias livres", "no free volunteers"),
+        (Kind.DELIVERY_UNCLAIMED, {"offered": 1}, "oferecida a 1 pessoa da", "offered to 1 person around"),
+        (Kind.DELIVERY_UNCLAIMED, {"offered": 9}, "oferecida a 9 pessoas da", "offered to 9 people around"),
+    ],
+)
+def test_a_text_says_what_is_asked_of_its_reader(
+    kind: Kind, change: dict[str, Any], portuguese: str, english: str
+) -> None:
+    """A claim to be confirmed, or only a reminder; how many were asked, in words that agree."""
+    for locale, expected in (("pt-BR", portuguese), ("en", english)):
+        rendered = render(kind, locale, context_of(kind, **change))
+        assert expected in rendered.subject + rendered.text
+
+
 @given(name=st.text(max_size=300), reason=st.text(min_size=1, max_size=600))
 def test_any_name_and_reason_render(name: str, reason: str) -> None:
     """No text of a user breaks a notification."""
@@ -152,6 +200,8 @@ def test_any_name_and_reason_render(name: str, reason: str) -> None:
         (Kind.BATCH_READY, {"items": [{**MEALS, "category": "gold"}]}),
         (Kind.HOLD_REJECTED, {"reason": "because"}),
         (Kind.RESERVATION_MADE, {"mode": "drone"}),
+        (Kind.TEMPERATURE_ALARM, {"temperature_dc": "warm"}),
+        (Kind.TEMPERATURE_ALARM, {"stage": "orbit"}),
     ],
 )
 def test_a_context_that_does_not_fit_is_refused(kind: Kind, change: dict[str, Any]) -> None:
@@ -205,6 +255,18 @@ def test_quantities_read_as_people_say_them(quantity: int, unit: str, portuguese
     """Plural, separators and larger units follow the language."""
     assert format_quantity(quantity, unit, "pt-BR") == portuguese
     assert format_quantity(quantity, unit, "en") == english
+
+
+@pytest.mark.parametrize(
+    ("temperature_dc", "portuguese", "english"),
+    [(95, "9,5 °C", "9.5 °C"), (-125, "-12,5 °C", "-12.5 °C"), (600, "60 °C", "60 °C"), (0, "0 °C", "0 °C")],
+)
+def test_temperatures_read_as_people_say_them(temperature_dc: int, portuguese: str, english: str) -> None:
+    """Degrees with the comma or point of the language, from tenths."""
+    context = context_of(Kind.TEMPERATURE_ALARM, temperature_dc=temperature_dc)
+
+    assert f" {portuguese} (no armazenamento)" in render(Kind.TEMPERATURE_ALARM, "pt-BR", context).text
+    assert f" {english} (in storage)" in render(Kind.TEMPERATURE_ALARM, "en", context).text
 
 
 def test_times_are_those_of_the_place() -> None:

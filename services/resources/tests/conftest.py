@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 from chassis.testing import Callers
 
-from services.resources.tests.builders import Side, Steps, a_side
+from services.resources.tests.builders import Grounds, Side, Steps, a_side
 
 pytest_plugins = ["chassis.testing.plugin"]
 
@@ -34,3 +34,9 @@ async def donor(callers: Callers) -> Side:
 async def steps(client: httpx.AsyncClient, receiver: Side, donor: Side) -> Steps:
     """What receiver and donor do."""
     return Steps(client, receiver, donor)
+
+
+@pytest.fixture(scope="session")
+def grounds() -> Grounds:
+    """Where tests of matching put their places."""
+    return Grounds()

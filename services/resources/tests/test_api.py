@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 import httpx
 import pytest
@@ -14,7 +12,6 @@ from chassis.kernel import new_id
 from chassis.testing import Callers, eventually
 from chassis.testing.callers import Caller
 from contracts.events.identity import OrganizationSuspended
-from resources.repository import REQUESTS
 
 from services.resources.tests.builders import REASON, Side, Steps, a_line, a_request, a_side, in_time, join
 
@@ -141,29 +138,6 @@ async def test_more_than_is_open_cannot_be_promised(steps: Steps) -> None:
     refused = await steps.post(path, body, steps.donor.manager, status=409)
 
     assert (refused["code"], refused["uncovered"]) == ("need-exceeded", 6)
-
-
-async def test_of_a_hundred_at_once_exactly_ten_win_the_last_ten(
-    steps: Steps, callers: Callers, database: Database
-) -> None:
-    """A hundred concurrent promises of one for ten open: ten are made, ninety refused, none fails."""
-    request = await steps.opened()
-    path = f"/v1/resource-requests/{request['id']}/reservations"
-    body = {"lines": [{"line_id": request["lines"][0]["line_id"], "quantity": 1}], "mode": "volunteer_pickup"}
-    others = [await a_side(callers, "donor") for _ in range(3)]
-    givers = [steps.donor, *others]
-
-    async with httpx.AsyncClient(base_url=steps.client.base_url, timeout=60) as client:
-        answers = await asyncio.gather(
-            *(client.post(path, json=body, headers=givers[n % 4].manager.headers) for n in range(100))
-        )
-
-    codes = [answer.json().get("code", answer.status_code) for answer in answers]
-    assert {code: codes.count(code) for code in set(codes)} == {201: 10, "need-exceeded": 90}
-    assert await steps.coverage(request) == [(10, 10, 0, 0)]
-    request_id = UUID(request["id"])
-    folded = await REQUESTS.as_of(database.reading(), request_id)
-    assert folded == await REQUESTS.get(database.reading(), request_id)
 
 
 async def test_the_database_itself_refuses_more_than_is_needed(steps: Steps, database: Database) -> None:
@@ -339,6 +313,33 @@ async def test_who_may_ask(steps: Steps, callers: Callers) -> None:
     for place_id, caller, status, code in cases:
         refused = await steps.post("/v1/resource-requests", a_request(place_id), caller, status=status)
         assert refused["code"] == code
+
+
+async def test_a_place_asks_only_for_what_it_takes_in(steps: Steps, callers: Callers) -> None:
+    """By what it accepts and by its stop-list, when a request is opened and when its lines are changed."""
+    milk, soap = "7891000100103", "7891000315507"
+    picky = await callers.place(
+        steps.receiver.organization_id, roles=["receiving"], accepts=["beverage", "dairy"], stop_list=["dairy", milk]
+    )
+    refused: list[tuple[list[dict[str, Any]], list[str], list[str]]] = [
+        ([a_line(), a_line(category="pet")], ["pet"], []),
+        ([a_line(category="dairy")], ["dairy"], []),
+        ([a_line(gtin=milk)], ["beverage"], [milk]),
+        ([a_line(category=None, gtin=milk)], [], [milk]),
+    ]
+    for lines, categories, gtins in refused:
+        body = a_request(picky, *lines)
+        answer = await steps.post("/v1/resource-requests", body, steps.receiver.manager, status=409)
+        assert (answer["code"], answer["categories"], answer["gtins"]) == ("category-not-accepted", categories, gtins)
+    body = a_request(picky, a_line(), a_line(category=None, gtin=soap))
+    request = await steps.post("/v1/resource-requests", body, steps.receiver.manager, status=201)
+
+    path = f"/v1/resource-requests/{request['id']}/change"
+    changed = await steps.post(path, {"lines": [a_line(category="dry")]}, steps.receiver.manager, status=409)
+    untouched = await steps.post(path, {"title": "Abrigo 2"}, steps.receiver.manager)
+
+    assert changed["code"] == "category-not-accepted"
+    assert untouched["version"] == 2
 
 
 async def test_suspension_hides_a_request(steps: Steps, callers: Callers) -> None:

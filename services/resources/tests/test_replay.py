@@ -24,7 +24,7 @@ async def test_every_fact_is_told_again_as_it_was_told(steps: Steps, tap: Tap, b
     heard = [*tap.received]
 
     async with Asking(broker_url, "resources") as asking:
-        mark = await asking.replay(["resource_request"])
+        mark = await asking.replay(["resource_request", "match"])
 
     assert shown["status"] == "cancelled"
     assert same_as_first_told(asking.received, heard) >= 5

@@ -65,6 +65,13 @@ class BatchHoldReleased(_HoldEvent):
     """A hold ended without pickup; the quantity is available again, or lost when the batch is over."""
 
 
+class BatchHoldSplit(_HoldEvent):
+    """`quantity` of a hold is kept for a line of another delivery from now on."""
+
+    sibling_hold_id: UUID
+    sibling_delivery_id: UUID
+
+
 class BatchPickedUp(_HoldEvent):
     """`quantity` left with the volunteer; a shortfall of the hold went back."""
 

@@ -33,6 +33,15 @@ class DeliveryLine(Value):
     lost: Amount = 0
 
 
+class MovedLine(Value):
+    """So much of a line goes on as a line of another delivery; the goods stay held."""
+
+    line_id: UUID
+    sibling_line_id: UUID
+    batch_id: UUID
+    quantity: Amount
+
+
 class _DeliveryEvent(Event, abstract=True):
     producer: ClassVar[str] = "deliveries"
     aggregate: ClassVar[str] = "delivery"
@@ -51,6 +60,20 @@ class _DeliveryEvent(Event, abstract=True):
 
 class DeliveryPlanned(_DeliveryEvent):
     """Goods shall go from a provider to a receiving place; batches decides on the holds."""
+
+
+class DeliverySplit(_DeliveryEvent):
+    """A volunteer takes a part of it; the rest goes on as the delivery `sibling_id`."""
+
+    sibling_id: UUID
+    moved: list[MovedLine]
+
+
+class DeliverySplitOff(_DeliveryEvent):
+    """It is the rest of the delivery `parent_id`; its goods are held already, no hold is asked for."""
+
+    parent_id: UUID
+    moved: list[MovedLine]
 
 
 class DeliveryHoldGranted(_DeliveryEvent):
@@ -147,3 +170,141 @@ class VolunteerNoShowContested(_DeliveryEvent):
     """The volunteer says otherwise."""
 
     reason: str = Field(max_length=500)
+
+
+class WaitingListJoined(_DeliveryEvent):
+    """Somebody would carry it if it were open again."""
+
+    waiting_id: UUID
+
+
+class WaitingListLeft(_DeliveryEvent):
+    """Somebody waits for it no longer."""
+
+    waiting_id: UUID
+
+
+class WaitingVolunteerCalled(_DeliveryEvent):
+    """It is open again, and the first who waited is told."""
+
+    waiting_id: UUID
+
+
+class Goods(Value):
+    """What a delivery brings, as people are told of it."""
+
+    category: Category
+    product_name: str = Field(max_length=200)
+    unit: Unit
+    quantity: Amount
+
+
+class _FollowUpEvent(Event, abstract=True):
+    """Something said to people because a delivery waits for one of them; it changes nothing about the delivery."""
+
+    producer: ClassVar[str] = "deliveries"
+    aggregate: ClassVar[str] = "follow_up"
+    follow_up_id: UUID
+    delivery_id: UUID
+    provider_organization_ids: list[UUID]
+    pickup_place_id: UUID
+    receiving_organization_id: UUID
+    receiving_place_id: UUID
+    volunteer_id: UUID | None = None
+    goods: list[Goods]
+
+
+class DeliveryOffered(_FollowUpEvent):
+    """These volunteers, within this distance of the pickup, are asked whether they take it on."""
+
+    ring: int = Field(ge=1)
+    radius_m: int = Field(ge=1)
+    volunteer_ids: list[UUID]
+
+
+class DeliveryUnclaimed(_FollowUpEvent):
+    """Nobody of all who were asked took it on, or there was nobody to ask."""
+
+    offered: int = Field(ge=0)
+
+
+class PickupReminded(_FollowUpEvent):
+    """The volunteer is reminded of the pickup; with `confirm_by` the claim ends then unless it is confirmed."""
+
+    pickup_from: Moment
+    confirm_by: Moment | None = None
+
+
+class PickupDelayed(_FollowUpEvent):
+    """The goods should have been picked up by `due_at`; at `release_at` the claim ends by itself."""
+
+    due_at: Moment
+    release_at: Moment
+
+
+class DropoffDelayed(_FollowUpEvent):
+    """The goods should have arrived by `due_at`; `times` counts how often this was said."""
+
+    due_at: Moment
+    times: int = Field(ge=1)
+
+
+class RerouteAsked(_FollowUpEvent):
+    """The volunteer is asked by `decide_by` where the refused goods go: to one of these places, back, or away."""
+
+    decide_by: Moment
+    place_ids: list[UUID]
+
+
+class RerouteDelayed(_FollowUpEvent):
+    """The volunteer should have decided by `decide_by`; `times` counts how often this was said."""
+
+    decide_by: Moment
+    times: int = Field(ge=1)
+
+
+TaskStage = Literal["planned", "open", "claimed", "in_transit", "rerouting"]
+TaskRole = Literal["provider_member", "receiver_member", "volunteer", "coordinator"]
+
+
+class TaskTemplatesChanged(Event):
+    """An organization says anew which tasks its deliveries bring with them."""
+
+    producer: ClassVar[str] = "deliveries"
+    aggregate: ClassVar[str] = "task_templates"
+    organization_id: UUID
+    stages: list[TaskStage]
+    count: int = Field(ge=0)
+
+
+class _TaskEvent(Event, abstract=True):
+    producer: ClassVar[str] = "deliveries"
+    aggregate: ClassVar[str] = "task"
+    task_id: UUID
+    delivery_id: UUID
+    stage: TaskStage
+    title: str = Field(max_length=200)
+    role: TaskRole
+    organization_id: UUID
+    assigned_organization_ids: list[UUID]
+    volunteer_id: UUID | None = None
+    place_id: UUID
+    due_at: Moment
+
+
+class TaskCreated(_TaskEvent):
+    """Somebody of the side named by `role` has something to do."""
+
+
+class TaskCompleted(_TaskEvent):
+    """It is done."""
+
+    completed_by: UUID
+
+
+class TaskExpired(_TaskEvent):
+    """Its due time passed."""
+
+
+class TaskClosed(_TaskEvent):
+    """It need not be done any more: the delivery went on."""

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from contracts.envelope import Event, Moment
 from contracts.values import (
+    STOPPED_MAX,
     Category,
     Cnpj,
     IbgeCity,
@@ -20,6 +21,7 @@ from contracts.values import (
     OrganizationKind,
     PlaceRole,
     PlatformRole,
+    Stopped,
     TimeZone,
     Vehicle,
 )
@@ -77,10 +79,12 @@ class _PlaceEvent(Event, abstract=True):
     lon: Longitude
     tz: TimeZone
     accepts: list[Category]
+    stop_list: list[Stopped] = Field(default_factory=list, max_length=STOPPED_MAX)
+    people_served: int | None = Field(default=None, ge=0, le=1_000_000)
 
 
 class PlaceAdded(_PlaceEvent):
-    """An organization added a place; an empty `accepts` takes every category."""
+    """An organization added a place; an empty `accepts` takes every category, whatever is on `stop_list` excepted."""
 
 
 class PlaceChanged(_PlaceEvent):

@@ -1,14 +1,19 @@
-"""Facts that resources publishes: needs and reservations. Every request event carries the request as it is after it."""
+"""Facts that resources publishes: needs, reservations and matches. Every event carries its aggregate as it is after it."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 from uuid import UUID
+
+from pydantic import Field
 
 from contracts.envelope import Event, Moment
 from contracts.values import Amount, Category, ReservationMode, Unit, Urgency, Value
 
 RequestStatus = Literal["open", "fulfilled", "closed", "cancelled", "expired"]
+MatchStatus = Literal["proposed", "accepted", "declined", "expired", "withdrawn"]
+MatchReasonWord = Literal["need", "distance", "capacity", "time", "fairness"]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class RequestLine(Value):
@@ -102,3 +107,62 @@ class ReservationCancelled(_ReservationEvent):
 
 class ReservationExpired(_ReservationEvent):
     """Nothing came within the time allowed; the need is open again."""
+
+
+class MatchReason(Value):
+    """What speaks for a match, between 0 and 1, and how much it weighs in the score."""
+
+    word: MatchReasonWord
+    value: Share
+    weight: Share
+
+
+class _MatchEvent(Event, abstract=True):
+    """`organization_id` needs the goods, `provider_organization_id` has them; `reservation_id` once it was accepted."""
+
+    producer: ClassVar[str] = "resources"
+    aggregate: ClassVar[str] = "match"
+    match_id: UUID
+    status: MatchStatus
+    batch_id: UUID
+    request_id: UUID
+    line_id: UUID
+    organization_id: UUID
+    provider_organization_id: UUID
+    place_id: UUID
+    pickup_place_id: UUID
+    category: Category
+    gtin: str | None = None
+    product_name: str = Field(max_length=200)
+    unit: Unit
+    quantity: Amount
+    score: Share
+    reasons: list[MatchReason] = Field(max_length=10)
+    expires_at: Moment
+    reservation_id: UUID | None = None
+
+
+class MatchProposed(_MatchEvent):
+    """A part of a batch could serve a need; either side may accept or decline until `expires_at`."""
+
+
+class MatchAccepted(_MatchEvent):
+    """One of both sides wants it: the quantity is reserved."""
+
+    reservation_id: UUID
+
+
+class MatchDeclined(_MatchEvent):
+    """One of both sides does not want it; the next need is asked."""
+
+    reason: str = Field(max_length=500)
+
+
+class MatchExpired(_MatchEvent):
+    """Nobody answered in time; the next need is asked."""
+
+
+class MatchWithdrawn(_MatchEvent):
+    """The goods or the need are gone; what was reserved for it is free again."""
+
+    reason: str = Field(max_length=500)

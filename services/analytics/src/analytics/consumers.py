@@ -25,6 +25,7 @@ _BATCH_MILESTONES: dict[type[Event], str] = {
 }
 _DELIVERY_MILESTONES: dict[type[Event], str] = {
     deliveries.DeliveryPlanned: "planned",
+    deliveries.DeliverySplitOff: "planned",
     deliveries.DeliveryOpened: "opened",
     deliveries.DeliveryClaimed: "claimed",
     deliveries.PickupConfirmed: "picked_up",

@@ -68,6 +68,7 @@ class ReadyIn(Body):
 
     quantity: Count | None = None
     temperature_dc: TemperatureDc | None = None
+    use_by_at: UtcMoment | None = None
 
 
 class AdjustIn(Body):
@@ -134,7 +135,30 @@ class BatchOut(View):
     est_ready_at: UtcMoment | None
     handling_notes: str | None
     quantities: QuantitiesOut
+    temperature_dc: int | None
+    temperature_alarm: bool = Field(description="the newest reading is out of the band of the storage")
     created_at: UtcMoment
+
+
+class PartOut(View):
+    """So much of a hold: at a place, or with a volunteer, or gone."""
+
+    where: Literal["held", "in_transit", "delivered", "returned", "lost"]
+    quantity: int
+    organization_id: UUID | None
+    place_id: UUID | None
+    volunteer_id: UUID | None
+
+
+class HolderOut(View):
+    """A hold that was granted once, and where its goods are now; `receiving_*` is where the delivery goes."""
+
+    hold_id: UUID
+    delivery_id: UUID
+    delivery_status: str | None
+    receiving_organization_id: UUID | None
+    receiving_place_id: UUID | None
+    parts: list[PartOut]
 
 
 def _of_row(row: Row) -> BatchOut:
@@ -147,7 +171,7 @@ def _of_row(row: Row) -> BatchOut:
 
 _PLAIN = (
     "id", "version", "organization_id", "place_id", "status", "kind", "unit", "storage", "lot_code", "use_by_at",
-    "est_ready_at", "handling_notes", "created_at",
+    "est_ready_at", "handling_notes", "temperature_dc", "temperature_alarm", "created_at",
 )  # fmt: skip
 
 
@@ -161,6 +185,28 @@ def _of(batch: domain.Batch, response: Response) -> BatchOut:
             "pickup_window": WindowOut.model_validate({"from": window.from_at, "to": window.to_at} if window else {}),
             "quantities": QuantitiesOut.model_validate(batch),
         }
+    )
+
+
+def _of_holder(holder: domain.Holder) -> HolderOut:
+    delivery = holder.delivery
+    to = delivery.receiver if delivery else None
+    return HolderOut(
+        hold_id=holder.hold_id,
+        delivery_id=holder.delivery_id,
+        delivery_status=delivery.status if delivery else None,
+        receiving_organization_id=to.organization_id if to else None,
+        receiving_place_id=to.place_id if to else None,
+        parts=[
+            PartOut(
+                where=part.where.value,
+                quantity=part.quantity,
+                organization_id=part.at.organization_id if part.at else None,
+                place_id=part.at.place_id if part.at else None,
+                volunteer_id=part.volunteer_id,
+            )
+            for part in holder.parts
+        ],
     )
 
 
@@ -224,6 +270,14 @@ async def get_batch_history(batch_id: UUID, tx: Tx, principal: Reader) -> list[E
     return [Event.of(row) for row in await usecases.history(tx, principal, batch_id)]
 
 
+@router.get("/v1/batches/{batch_id}/trace", operation_id="trace_batch")
+async def trace_batch(batch_id: UUID, tx: Tx, paging: PageAsked, principal: Reader) -> Page[HolderOut]:
+    """Everybody who ever held any of a batch, and where each part is now (the provider and coordinators)."""
+    after = UUID(paging.position[0]) if paging.position else None
+    holders = await usecases.trace(tx, principal, batch_id, limit=paging.limit, after=after)
+    return paging.page([_of_holder(each) for each in holders], [[each.hold_id] for each in holders])
+
+
 @router.post("/v1/batches/{batch_id}/ready", operation_id="ready_batch")
 async def ready_batch(
     batch_id: UUID,
@@ -242,6 +296,7 @@ async def ready_batch(
         batch_id,
         quantity=body.quantity,
         temperature_dc=body.temperature_dc,
+        use_by_at=body.use_by_at,
         min_handling=timedelta(seconds=runtime.settings.min_handling_s),
         now=now,
         if_match=if_match,

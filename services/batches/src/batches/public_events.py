@@ -57,6 +57,9 @@ def _specifics(batch: Batch, event: Any) -> dict[str, Any]:
             return _hold(event, event.quantity) | {"reason": event.reason.value}
         case facts.BatchHoldReleased():
             return _hold(event, event.restocked + event.lost)
+        case facts.BatchHoldSplit():
+            sibling = {"sibling_hold_id": event.sibling_hold_id, "sibling_delivery_id": event.sibling_delivery_id}
+            return _hold(event, event.quantity) | sibling
         case facts.BatchPickedUp():
             return _hold(event, event.picked)
         case facts.BatchReturned():

@@ -46,6 +46,14 @@ async def one(tx: Transaction, principal: Principal, batch_id: UUID) -> Row:
 
 async def many(tx: Transaction, principal: Principal, wanted: Filter, *, limit: int, before: UUID | None) -> list[Row]:
     """The newest batches first that the caller may see; one more than `limit` when there are more."""
+    prepared, values = statement(principal, wanted, limit=limit, before=before)
+    return await tx.fetch(prepared, **values)
+
+
+def statement(
+    principal: Principal, wanted: Filter, *, limit: int, before: UUID | None
+) -> tuple[Prepared, dict[str, Any]]:
+    """The statement of `many`, and its values by name."""
     values: dict[str, Any] = {"limit": limit + 1}
     if not principal.is_coordinator:
         values["own"] = list(principal.memberships)
@@ -59,7 +67,7 @@ async def many(tx: Transaction, principal: Principal, wanted: Filter, *, limit: 
         values["before"] = before
     if wanted.near is not None:
         values |= _around(*wanted.near, wanted.radius_m)
-    return await tx.fetch(_list(frozenset(values)), **values)
+    return _list(frozenset(values)), values
 
 
 def _around(lat: float, lon: float, radius_m: int) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, DateTime, Integer, MetaData, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Integer, MetaData, Table, Text
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, JSONB, UUID
 
 METADATA = MetaData()
@@ -35,6 +35,8 @@ BATCHES = Table(
     Column("in_transit", BigInteger, nullable=False),
     Column("delivered", BigInteger, nullable=False),
     Column("lost", BigInteger, nullable=False),
+    Column("temperature_dc", Integer),
+    Column("temperature_alarm", Boolean, nullable=False),
     Column("created_at", _MOMENT, nullable=False),
 )
 

@@ -16,18 +16,24 @@ from batches.domain import (
     BatchId,
     BatchNotFound,
     DeliveryId,
+    Followed,
+    Holder,
     HoldId,
     Kind,
     OrganizationId,
     PickupWindow,
     PlaceId,
     Product,
+    Receiver,
     Severity,
     Stage,
     Storage,
     Unit,
+    UserId,
+    granted,
+    holder,
 )
-from batches.repository import BATCHES
+from batches.repository import BATCHES, follow, followed
 
 EXPIRE = "expire-batch"
 
@@ -95,14 +101,18 @@ async def mark_ready(
     *,
     quantity: int | None,
     temperature_dc: int | None,
+    use_by_at: datetime | None,
     min_handling: timedelta,
     now: datetime,
     if_match: int | None,
 ) -> Batch:
     """Offer the batch."""
     batch = await _own(tx, principal, batch_id, if_match)
-    batch.mark_ready(now=now, min_handling=min_handling, quantity=quantity, temperature_dc=temperature_dc)
+    batch.mark_ready(
+        now=now, min_handling=min_handling, quantity=quantity, temperature_dc=temperature_dc, use_by_at=use_by_at
+    )
     BATCHES.save(tx, batch, now=now)
+    _set_expiry(tx, batch)
     return batch
 
 
@@ -172,14 +182,43 @@ async def record_temperature(
 
 async def history(tx: Transaction, principal: Principal, batch_id: UUID) -> list[dict[str, Any]]:
     """The stored events, for the parties."""
-    await _own(tx, principal, batch_id, None)
+    await _party(tx, principal, batch_id)
     return await BATCHES.history(tx, batch_id)
 
 
 async def as_of(tx: Transaction, principal: Principal, batch_id: UUID, moment: datetime) -> Batch:
     """The batch as it was, for the parties."""
-    await _own(tx, principal, batch_id, None)
+    await _party(tx, principal, batch_id)
     return await BATCHES.as_of(tx, batch_id, moment)
+
+
+async def trace(
+    tx: Transaction, principal: Principal, batch_id: UUID, *, limit: int, after: UUID | None
+) -> list[Holder]:
+    """Who has the goods, hold by hold, for the parties; one more than `limit` when there are more."""
+    batch = await _party(tx, principal, batch_id)
+    hold_ids = [hold_id for hold_id in granted(batch) if after is None or hold_id > after][: limit + 1]
+    deliveries = await followed(tx, [batch.holds[hold_id].delivery_id for hold_id in hold_ids])
+    return [holder(batch, hold_id, deliveries.get(batch.holds[hold_id].delivery_id)) for hold_id in hold_ids]
+
+
+def follow_delivery(
+    tx: Transaction,
+    delivery_id: UUID,
+    *,
+    version: int,
+    status: str,
+    volunteer_id: UUID | None,
+    organization_id: UUID,
+    place_id: UUID,
+) -> None:
+    """Keep who carries a delivery, and where to."""
+    delivery = Followed(
+        status=status,
+        volunteer_id=None if volunteer_id is None else UserId(volunteer_id),
+        receiver=_receiver(organization_id, place_id),
+    )
+    follow(tx, delivery_id, delivery, version=version)
 
 
 async def hold_for_delivery(
@@ -188,6 +227,27 @@ async def hold_for_delivery(
     """Answer a planned delivery's line: held, or rejected with the reason."""
     batch = await BATCHES.get(tx, batch_id)
     batch.hold(HoldId(hold_id), delivery_id=DeliveryId(delivery_id), quantity=quantity, now=now)
+    BATCHES.save(tx, batch, now=now)
+
+
+async def split_hold(
+    tx: Transaction,
+    *,
+    batch_id: UUID,
+    hold_id: UUID,
+    sibling_id: UUID,
+    sibling_delivery_id: UUID,
+    quantity: int,
+    now: datetime,
+) -> None:
+    """A delivery was split, and so are its holds; raises `HoldNotFound` when the one to split came from a split not heard of."""
+    batch = await BATCHES.get(tx, batch_id)
+    batch.split_hold(
+        HoldId(hold_id),
+        sibling_id=HoldId(sibling_id),
+        sibling_delivery_id=DeliveryId(sibling_delivery_id),
+        quantity=quantity,
+    )
     BATCHES.save(tx, batch, now=now)
 
 
@@ -211,15 +271,17 @@ async def settle(
     batch_id: UUID,
     hold_id: UUID,
     delivered: int,
+    organization_id: UUID,
+    place_id: UUID,
     returned: int,
     usable: bool,
     lost: int,
     now: datetime,
 ) -> None:
-    """Account for what became of a line so far; all quantities are totals."""
+    """Account for what became of a line so far; all quantities are totals, the newest drop was at this place."""
     batch = await BATCHES.get(tx, batch_id)
     hold = HoldId(hold_id)
-    batch.deliver(hold, delivered=delivered)
+    batch.deliver(hold, delivered=delivered, receiver=_receiver(organization_id, place_id))
     batch.take_back(hold, returned=returned, usable=usable)
     batch.lose(hold, lost=lost)
     BATCHES.save(tx, batch, now=now)
@@ -230,6 +292,10 @@ async def expire(tx: Transaction, *, batch_id: UUID, now: datetime) -> None:
     batch = await BATCHES.get(tx, batch_id)
     batch.expire(now=now)
     BATCHES.save(tx, batch, now=now)
+
+
+def _receiver(organization_id: UUID, place_id: UUID) -> Receiver:
+    return Receiver(organization_id=OrganizationId(organization_id), place_id=PlaceId(place_id))
 
 
 def _set_expiry(tx: Transaction, batch: Batch) -> None:
@@ -262,4 +328,11 @@ async def _own(tx: Transaction, principal: Principal, batch_id: UUID, if_match: 
     batch = await _seen(tx, principal, batch_id, if_match)
     if not principal.acts_for(batch.organization_id):
         raise NotYourBatch("only the provider may do this")
+    return batch
+
+
+async def _party(tx: Transaction, principal: Principal, batch_id: UUID) -> Batch:
+    batch = await _seen(tx, principal, batch_id, None)
+    if not principal.acts_for(batch.organization_id) and not principal.is_coordinator:
+        raise NotYourBatch("only the provider and coordinators see this")
     return batch

@@ -75,7 +75,7 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where goods are fetched or brought; an empty `accepts` takes every category."""
+    """Where goods are fetched or brought; an empty `accepts` takes every category, what is on the stop-list excepted."""
 
     id: UUID
     organization_id: UUID
@@ -85,10 +85,14 @@ class Place:
     lon: float
     tz: str
     accepts: tuple[str, ...]
+    stop_list: tuple[str, ...] = ()
+    people_served: int | None = None
 
-    def takes(self, category: str) -> bool:
-        """Accepts goods of this category."""
-        return not self.accepts or category in self.accepts
+    def takes(self, category: str | None, gtin: str | None = None) -> bool:
+        """Accepts goods of this category and product, as far as either is known."""
+        if category in self.stop_list or gtin in self.stop_list:
+            return False
+        return not self.accepts or category is None or category in self.accepts
 
 
 ACCESS_TABLES = (
@@ -122,10 +126,12 @@ ON CONFLICT (api_key_id) DO UPDATE SET key_sha256 = excluded.key_sha256, organiz
 WHERE access_keys.version < excluded.version"""
 _KEY_REVOKED = """INSERT INTO access_keys (api_key_id, organization_id, revoked) VALUES ($1, $2, true)
 ON CONFLICT (api_key_id) DO UPDATE SET revoked = true"""
-_PLACE = """INSERT INTO access_places (place_id, organization_id, roles, ibge_city, lat, lon, tz, accepts, version)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+_PLACE = """INSERT INTO access_places
+    (place_id, organization_id, roles, ibge_city, lat, lon, tz, accepts, stop_list, people_served, version)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 ON CONFLICT (place_id) DO UPDATE SET roles = excluded.roles, ibge_city = excluded.ibge_city, lat = excluded.lat,
-    lon = excluded.lon, tz = excluded.tz, accepts = excluded.accepts, version = excluded.version
+    lon = excluded.lon, tz = excluded.tz, accepts = excluded.accepts, stop_list = excluded.stop_list,
+    people_served = excluded.people_served, version = excluded.version
 WHERE access_places.version < excluded.version"""
 _SIGNING_KEY = "INSERT INTO access_signing_keys (key_id, jwk) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 
@@ -168,7 +174,7 @@ def project_access(tx: Transaction, event: Event, version: int) -> None:
         case PlaceAdded() | PlaceChanged():
             tx.write(
                 _PLACE, event.place_id, event.organization_id, event.roles, event.ibge_city, event.lat, event.lon,
-                event.tz, event.accepts, version,
+                event.tz, event.accepts, event.stop_list, event.people_served, version,
             )  # fmt: skip
         case SigningKeyPublished():
             tx.write(_SIGNING_KEY, event.key_id, event.jwk)
@@ -184,9 +190,8 @@ _BY_USER = """SELECT u.roles,
 FROM access_users u WHERE u.user_id = $1 AND NOT u.suspended
 AND NOT EXISTS (SELECT 1 FROM access_sessions_ended s WHERE s.session_id = $2)"""
 
-_BY_PLACE = (
-    "SELECT place_id, organization_id, roles, ibge_city, lat, lon, tz, accepts FROM access_places WHERE place_id = $1"
-)
+_BY_PLACE = """SELECT place_id, organization_id, roles, ibge_city, lat, lon, tz, accepts, stop_list, people_served
+FROM access_places WHERE place_id = $1"""
 
 Reading = Callable[[], Transaction]
 
@@ -283,7 +288,7 @@ class Directory:
 def _place(row: Row) -> Place:
     return Place(
         row["place_id"], row["organization_id"], tuple(row["roles"]), row["ibge_city"], row["lat"], row["lon"], row["tz"],
-        tuple(row["accepts"]),
+        tuple(row["accepts"]), tuple(row["stop_list"]), row["people_served"],
     )  # fmt: skip
 
 

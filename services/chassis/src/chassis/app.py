@@ -37,6 +37,7 @@ from chassis.migrate import head_of, migrate, version_table
 from chassis.operations import operations_router
 from chassis.outbox import OutboxTables, Relay
 from chassis.pagination import Cursors
+from chassis.process_routes import process_routes
 from chassis.projection_routes import projection_routes
 from chassis.projections import Projections, Rebuilder, be_born, queues_of
 from chassis.ratelimit import Quotas
@@ -148,7 +149,7 @@ def create_app(runtime: Runtime) -> FastAPI:
     )
     app.state.runtime = runtime
     problems.install(app)
-    operating = (operations_router, dead_letter_routes, projection_routes, job_routes)
+    operating = (operations_router, dead_letter_routes, process_routes, projection_routes, job_routes)
     for router in (*service.routers, *(make(runtime) for make in operating)):
         app.include_router(router)
     _describe_problems(app)

@@ -174,6 +174,21 @@ class Transaction:
             self._ended.append((sql, tuple(value for _, args in self._writes for value in args)))
             self._writes = []
 
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """What is done inside happens as a whole or, when it raises, not at all. Only inside a real transaction."""
+        await self.flush()
+        hints = set(self.hints)
+        await self._runner.execute("SAVEPOINT inner_work")
+        try:
+            yield
+            await self.flush()
+        except Exception:
+            self._writes, self._ended, self._failure, self.hints = [], [], None, hints
+            await self._runner.execute("ROLLBACK TO SAVEPOINT inner_work")
+            raise
+        await self._runner.execute("RELEASE SAVEPOINT inner_work")
+
     async def _send_ended(self) -> None:
         if self._failure is not None:
             raise self._failure

@@ -42,6 +42,7 @@ def append(
         "request_id": context.request_id,
         "address": context.address,
         "traceparent": context.traceparent,
+        "client_time": context.client_time,
     }
     tx.write(
         _APPEND,
@@ -71,10 +72,15 @@ def saves(rows: Iterable[Row]) -> list[list[Row]]:
 
 
 async def load(tx: Transaction, stream_id: UUID, *, until: datetime | None = None) -> list[Row]:
-    """A stream's events, oldest first: stream_id, version, event_id, type, data, meta, tx, occurred_at."""
+    """A stream's events, oldest first: stream_id, version, event_id, type, data, meta, tx, occurred_at.
+
+    `until` cuts the stream, never holes into it: a command that waited for another may carry the earlier time of the two.
+    """
     return await tx.fetch(
-        "SELECT stream_id, version, event_id, type, data, meta, tx::text AS tx, occurred_at FROM events WHERE stream_id = $1"
-        " AND ($2::timestamptz IS NULL OR occurred_at <= $2) ORDER BY version LIMIT $3",
+        "SELECT stream_id, version, event_id, type, data, meta, tx::text AS tx, occurred_at FROM events"
+        " WHERE stream_id = $1 AND version <"
+        " coalesce((SELECT min(version) FROM events WHERE stream_id = $1 AND occurred_at > $2), 2147483647)"
+        " ORDER BY version LIMIT $3",
         stream_id,
         until,
         STREAM_EVENTS_MAX,

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -58,6 +59,7 @@ class Context:
     causation_id: str | None = None
     actor_id: str | None = None
     address: str | None = None
+    client_time: datetime | None = None  # when the caller's own clock says it was asked: evidence, never trusted
 
     @property
     def traceparent(self) -> str:

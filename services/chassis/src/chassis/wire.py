@@ -117,17 +117,18 @@ class WindowOut(View):
 
 
 class Event(View):
-    """One line of a history."""
+    """One line of a history; `client_time` is when the caller's own clock says a queued command was given."""
 
     event_id: UUID
     version: int
     type: str
     occurred_at: UtcMoment
     actor_id: str | None
+    client_time: UtcMoment | None = None
     data: dict[str, Any]
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
         """A stored event as callers see it."""
         shown = {name: row[name] for name in ("event_id", "version", "type", "occurred_at", "data")}
-        return cls.model_validate(shown | {"actor_id": row["meta"].get("actor_id")})
+        return cls.model_validate(shown | {name: row["meta"].get(name) for name in ("actor_id", "client_time")})

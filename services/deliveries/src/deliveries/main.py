@@ -6,21 +6,21 @@ from chassis.app import Service
 
 from deliveries import api, consumers
 from deliveries.domain import ClaimOverlaps
-from deliveries.repository import DELIVERIES
+from deliveries.repository import DELIVERIES, FOLLOW_UPS, TASKS, TEMPLATES
 from deliveries.settings import Settings
-from deliveries.usecases import Policy
+from deliveries.usecases import Following
 
 
 def build() -> Service:
     """The service, from its environment."""
     settings = Settings()
-    policy = Policy.of(settings)
+    following = Following.of(settings)
     return Service(
         name="deliveries",
         settings=settings,
-        routers=[api.router],
-        consumers=consumers.consumers(policy),
-        streams={"delivery": DELIVERIES},
-        timers=consumers.timers(policy),
+        routers=api.ROUTERS,
+        consumers=consumers.consumers(following),
+        streams={"delivery": DELIVERIES, "follow_up": FOLLOW_UPS, "task": TASKS, "task_templates": TEMPLATES},
+        timers=consumers.timers(following),
         constraints={"deliveries_volunteer_free": ClaimOverlaps},
     )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from chassis.outbox import Announcement
 from contracts.envelope import Event
 from contracts.events import deliveries as public
 
-from deliveries.domain import Delivery, Line, facts
+from deliveries.domain import Delivery, Line, facts, follow_ups
+from deliveries.domain.follow_ups import FollowUp, Said
+from deliveries.domain.tasks import Task, TaskCompleted, TaskTemplates
 
 _RENAMED: dict[type, type[Event]] = {
     facts.HoldGranted: public.DeliveryHoldGranted,
@@ -68,6 +71,12 @@ def _specifics(event: Any) -> dict[str, Any]:
         case facts.ClaimReleased():  # also when another claim followed in the same command
             opened = {"status": "open", "volunteer_id": None, "claimed_at": None}
             return opened | {"previous_volunteer_id": event.volunteer_id, "reason": event.reason}
+        case facts.DeliverySplit():
+            return {"sibling_id": event.sibling_id, "moved": [asdict(each) for each in event.moved]}
+        case facts.DeliverySplitOff():
+            return {"parent_id": event.parent_id, "moved": [asdict(each) for each in event.moved]}
+        case facts.WaitingListJoined() | facts.WaitingListLeft() | facts.WaitingVolunteerCalled():
+            return {"waiting_id": event.volunteer_id}
         case facts.VolunteerNoShow():
             return {"status": "claimed", "volunteer_id": event.volunteer_id, "reporter_id": event.reported_by}
         case facts.HoldGranted():
@@ -90,3 +99,84 @@ def _specifics(event: Any) -> dict[str, Any]:
             return {"reason": event.reason}
         case _:
             return {}
+
+
+# -- beside the delivery -----------------------------------------------------------------------------------------------
+
+
+def announce_follow_up(follow_up: FollowUp, said: Said) -> Announcement:
+    """What is said while a delivery waits; who was asked to carry it is no business of the organizations."""
+    kind: type[Event] = getattr(public, type(said).__name__)
+    told = kind.model_validate(_concerned(follow_up, said) | _said(said))
+    if isinstance(said, follow_ups.DeliveryOffered):
+        return Announcement(told)
+    parties = (*said.about.provider_ids, said.about.receiving_organization_id)
+    return Announcement(told, organization_id=said.about.provider_ids[0], parties=tuple(dict.fromkeys(parties)))
+
+
+def _concerned(follow_up: FollowUp, said: Said) -> dict[str, Any]:
+    about = said.about
+    return {
+        "follow_up_id": follow_up.id,
+        "delivery_id": about.delivery_id,
+        "provider_organization_ids": list(about.provider_ids),
+        "pickup_place_id": about.pickup_place_id,
+        "receiving_organization_id": about.receiving_organization_id,
+        "receiving_place_id": about.receiving_place_id,
+        "volunteer_id": about.volunteer_id,
+        "goods": [
+            public.Goods.model_validate(
+                {
+                    "category": goods.category,
+                    "product_name": goods.product_name,
+                    "unit": goods.unit,
+                    "quantity": goods.quantity,
+                }
+            )
+            for goods in about.goods
+        ],
+    }
+
+
+def _said(said: Said) -> dict[str, Any]:
+    match said:
+        case follow_ups.DeliveryOffered():
+            return {"ring": said.ring, "radius_m": said.radius_m, "volunteer_ids": list(said.volunteer_ids)}
+        case follow_ups.DeliveryUnclaimed():
+            return {"offered": said.offered}
+        case follow_ups.PickupReminded():
+            return {"pickup_from": said.pickup_from, "confirm_by": said.confirm_by}
+        case follow_ups.PickupDelayed():
+            return {"due_at": said.due_at, "release_at": said.release_at}
+        case follow_ups.DropoffDelayed():
+            return {"due_at": said.due_at, "times": said.times}
+        case follow_ups.RerouteAsked():
+            return {"decide_by": said.decide_by, "place_ids": list(said.place_ids)}
+        case follow_ups.RerouteDelayed():
+            return {"decide_by": said.decide_by, "times": said.times}
+
+
+def announce_templates(templates: TaskTemplates, _event: Any) -> Announcement:
+    """That an organization's templates are others now; their texts are read from the API."""
+    stages = sorted({template.stage.value for template in templates.templates})
+    told = {"organization_id": templates.id, "stages": stages, "count": len(templates.templates)}
+    return Announcement(public.TaskTemplatesChanged.model_validate(told), templates.id, (templates.id,))
+
+
+def announce_task(task: Task, event: Any) -> Announcement:
+    """What became of a task; the note of who did it stays inside."""
+    kind: type[Event] = getattr(public, type(event).__name__)
+    told = {
+        "task_id": task.id,
+        "delivery_id": task.delivery_id,
+        "stage": task.template.stage.value,
+        "title": task.template.title,
+        "role": task.template.role.value,
+        "organization_id": task.organization_id,
+        "assigned_organization_ids": list(task.assigned_organization_ids),
+        "volunteer_id": task.volunteer_id,
+        "place_id": task.place_id,
+        "due_at": task.due_at,
+    }
+    specifics = {"completed_by": event.completed_by} if isinstance(event, TaskCompleted) else {}
+    return Announcement(kind.model_validate(told | specifics), task.organization_id, tuple(task.party_ids))

@@ -12,21 +12,28 @@ import msgspec
 from chassis.access import Principal
 from chassis.database import Row, Transaction
 from chassis.geo import EARTH_RADIUS_M, bounding_box
-from sqlalchemy import ColumnElement, FromClause, Select, Text, cast, func, or_, select
+from sqlalchemy import ColumnElement, FromClause, Select, Text, and_, cast, func, or_, select, tuple_
 
 from deliveries.domain import Delivery, DeliveryNotFound, Status
-from deliveries.tables import DELIVERIES, PLACES
+from deliveries.domain.tasks import Task
+from deliveries.tables import DELIVERIES, OFFERS, PLACES, TASKS
 
 EXACT_AFTER_END = timedelta(hours=24)
+CALENDAR_PAST, CALENDAR_MAX = timedelta(days=90), 500  # a season, at more than five claims a day
 COARSE_DECIMALS = 2  # of a degree: about a kilometre
 
 Point = tuple[float, float]
 _PICKUP, _DROPOFF = PLACES.alias("pickup"), PLACES.alias("dropoff")
 _D = DELIVERIES.c
-_DECODER = msgspec.json.Decoder(Delivery)
+_O, _T = OFFERS.c, TASKS.c
+_DECODER, _TASK_DECODER = msgspec.json.Decoder(Delivery), msgspec.json.Decoder(Task)
 _ONE = """SELECT d.state::text AS state, p.lat AS pickup_lat, p.lon AS pickup_lon, r.lat AS dropoff_lat, r.lon AS dropoff_lon
 FROM deliveries d LEFT JOIN access_places p ON p.place_id = d.pickup_place_id
 LEFT JOIN access_places r ON r.place_id = d.receiving_place_id WHERE d.id = $1"""
+_CARRIED = """SELECT d.state::text AS state, p.lat AS pickup_lat, p.lon AS pickup_lon, r.lat AS dropoff_lat, r.lon AS dropoff_lon
+FROM deliveries d LEFT JOIN access_places p ON p.place_id = d.pickup_place_id
+LEFT JOIN access_places r ON r.place_id = d.receiving_place_id
+WHERE d.volunteer_id = $1 AND d.claimed_at > $2 ORDER BY d.claimed_at DESC LIMIT $3"""
 _POINTS = "SELECT place_id, lat, lon FROM access_places WHERE place_id = ANY($1::uuid[])"
 
 
@@ -47,6 +54,7 @@ class Sight:
     delivery: Delivery
     party: bool
     exact: bool
+    waiting_position: int | None
     pickup: Point | None
     dropoff: Point | None
 
@@ -58,8 +66,9 @@ def is_party(principal: Principal, delivery: Delivery) -> bool:
 
 
 def is_visible(principal: Principal, delivery: Delivery) -> bool:
-    """An open delivery to everybody, any other to its parties."""
-    return delivery.status is Status.OPEN or is_party(principal, delivery)
+    """An open delivery to everybody, any other to its parties and to those who wait for it."""
+    waits = principal.id in delivery.waiting
+    return delivery.status is Status.OPEN or waits or is_party(principal, delivery)
 
 
 def sight_of(
@@ -68,7 +77,7 @@ def sight_of(
     """The delivery as the caller may see it."""
     exact = _knows_the_doors(principal, delivery, now)
     pickup, dropoff = _shown(pickup, exact=exact), _shown(dropoff, exact=exact)
-    return Sight(delivery, is_party(principal, delivery), exact, pickup, dropoff)
+    return Sight(delivery, is_party(principal, delivery), exact, _place_in_line(principal, delivery), pickup, dropoff)
 
 
 async def one(tx: Transaction, principal: Principal, delivery_id: UUID, *, now: datetime) -> Sight:
@@ -96,14 +105,20 @@ async def many(
     joined = joined.outerjoin(_DROPOFF, _DROPOFF.c.place_id == _D.receiving_place_id)
     query = select(*_COLUMNS).select_from(joined).order_by(_D.id.desc()).limit(limit + 1)
     if wanted.mine:
-        query = query.where(_concerned(principal))
+        query = query.where(or_(_concerned(principal), _waited_for(principal)))
     elif not principal.is_coordinator:
-        query = query.where(or_(_D.status == "open", _concerned(principal)))
+        query = query.where(or_(_D.status == "open", _concerned(principal), _waited_for(principal)))
     if wanted.status:
         query = query.where(_D.status.in_(wanted.status))
     if before is not None:
         query = query.where(_D.id < before)
     return [_of_row(row, principal, now) for row in await tx.fetch(_near(query, wanted))]
+
+
+async def carried_by(tx: Transaction, principal: Principal, *, now: datetime) -> list[Sight]:
+    """What the caller claimed lately and did not give back, the newest first."""
+    rows = await tx.fetch(_CARRIED, principal.id, now - CALENDAR_PAST, CALENDAR_MAX)
+    return [_of_row(row, principal, now) for row in rows]
 
 
 _COLUMNS: tuple[ColumnElement[Any], ...] = (
@@ -118,6 +133,10 @@ _COLUMNS: tuple[ColumnElement[Any], ...] = (
 def _concerned(principal: Principal) -> ColumnElement[bool]:
     personal = or_(_D.volunteer_id == principal.id, _D.planned_by == principal.id)
     return or_(personal, _D.party_ids.overlap(list(principal.memberships)))
+
+
+def _waited_for(principal: Principal) -> ColumnElement[bool]:
+    return and_(_D.status.in_(("open", "claimed")), _D.waiting_ids.contains([principal.id]))
 
 
 def _near(query: Select[Any], wanted: Filter) -> Select[Any]:
@@ -142,6 +161,10 @@ def _of_row(row: Row, principal: Principal, now: datetime) -> Sight:
     return sight_of(principal, _DECODER.decode(row["state"]), pickup=pickup, dropoff=dropoff, now=now)
 
 
+def _place_in_line(principal: Principal, delivery: Delivery) -> int | None:
+    return next((place for place, each in enumerate(delivery.waiting, 1) if each == principal.id), None)
+
+
 def _knows_the_doors(principal: Principal, delivery: Delivery, now: datetime) -> bool:
     """The organizations, planner and coordinators always; the volunteer while carrying and a day after, no longer."""
     if principal.id != delivery.volunteer_id:
@@ -155,3 +178,69 @@ def _shown(point: Point | None, *, exact: bool) -> Point | None:
     if point is None or exact:
         return point
     return round(point[0], COARSE_DECIMALS), round(point[1], COARSE_DECIMALS)
+
+
+# -- offers ------------------------------------------------------------------------------------------------------------
+
+
+async def offers_of(tx: Transaction, delivery_id: UUID, *, limit: int, before: UUID | None) -> list[Row]:
+    """Who was asked to carry a delivery, and why, the newest first."""
+    query = select(OFFERS).where(_O.delivery_id == delivery_id).order_by(_O.id.desc()).limit(limit + 1)
+    return await tx.fetch(query if before is None else query.where(_O.id < before))
+
+
+async def offers_to(
+    tx: Transaction, principal: Principal, *, status: Sequence[str], limit: int, before: UUID | None, now: datetime
+) -> list[tuple[Row, Sight | None]]:
+    """What a volunteer was offered, the newest first, each with the delivery as far as they may see it by now."""
+    joined: FromClause = OFFERS.join(DELIVERIES, _D.id == _O.delivery_id)
+    joined = joined.outerjoin(_PICKUP, _PICKUP.c.place_id == _D.pickup_place_id)
+    joined = joined.outerjoin(_DROPOFF, _DROPOFF.c.place_id == _D.receiving_place_id)
+    query = select(*OFFERS.c, *_COLUMNS).select_from(joined).where(_O.volunteer_id == principal.id)
+    query = query.order_by(_O.id.desc()).limit(limit + 1)
+    if status:
+        query = query.where(_O.status.in_(status))
+    rows = await tx.fetch(query if before is None else query.where(_O.id < before))
+    sights = [_of_row(row, principal, now) for row in rows]
+    return [
+        (row, sight if is_visible(principal, sight.delivery) else None) for row, sight in zip(rows, sights, strict=True)
+    ]
+
+
+# -- tasks -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TaskFilter:
+    """What a list of tasks is narrowed to; `mine` are those that the caller may complete."""
+
+    status: Sequence[str] = ()
+    delivery_id: UUID | None = None
+    mine: bool = False
+
+
+async def tasks(
+    tx: Transaction, principal: Principal, wanted: TaskFilter, *, limit: int, before: tuple[datetime, UUID] | None
+) -> list[Task]:
+    """The newest tasks first that the caller may see; one more than `limit` when there are more."""
+    query = select(cast(_T.state, Text).label("state")).order_by(_T.created_at.desc(), _T.id.desc()).limit(limit + 1)
+    if wanted.mine:
+        query = query.where(_for(principal))
+    elif not principal.is_coordinator:
+        query = query.where(or_(_T.party_ids.overlap(list(principal.memberships)), _T.volunteer_id == principal.id))
+    if wanted.status:
+        query = query.where(_T.status.in_(wanted.status))
+    if wanted.delivery_id is not None:
+        query = query.where(_T.delivery_id == wanted.delivery_id)
+    if before is not None:
+        query = query.where(tuple_(_T.created_at, _T.id) < tuple_(*before))
+    rows = await tx.fetch(query)
+    return [_TASK_DECODER.decode(row["state"]) for row in rows]
+
+
+def _for(principal: Principal) -> ColumnElement[bool]:
+    member = and_(
+        _T.role.in_(["provider_member", "receiver_member"]), _T.assigned_ids.overlap(list(principal.memberships))
+    )
+    mine = [member, _T.volunteer_id == principal.id]
+    return or_(*mine, _T.role == "coordinator") if principal.is_coordinator else or_(*mine)

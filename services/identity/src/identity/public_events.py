@@ -39,6 +39,8 @@ def of_place(place: Place, event: Any) -> Announcement:
         lon=details.lon,
         tz=details.tz,
         accepts=list(details.accepts),
+        stop_list=list(details.stop_list),
+        people_served=details.people_served,
     )
     return Announcement(fact, organization_id=place.organization_id)
 

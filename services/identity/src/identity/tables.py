@@ -38,6 +38,7 @@ PLACES = Table(
     Column("lon", DOUBLE_PRECISION, nullable=False),
     Column("tz", Text, nullable=False),
     Column("accepts", ARRAY(Text), nullable=False),
+    Column("stop_list", ARRAY(Text), nullable=False),
     Column("opening_hours", Text),
     Column("people_served", Integer),
     Column("added_at", _MOMENT, nullable=False),

@@ -26,7 +26,7 @@ Switch = Annotated[bool, Field(strict=True)]
 
 
 class AboutOut(View):
-    """The event that was told: its type, and the id of what it happened to."""
+    """The event that was told: its type, and the id of what it is about; what is said of a delivery is about the delivery."""
 
     type: str
     subject: UUID

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -16,16 +16,28 @@ from contracts.registry import Received
 from notifications import usecases
 from notifications.domain import TELLINGS, DirectoryBehind, Fact, Followed, Party
 
-BATCH_EVENTS: tuple[type[Event], ...] = (batches.BatchExpired, batches.BatchRecalled, batches.BatchHoldRejected)
+BATCH_EVENTS: tuple[type[Event], ...] = (
+    batches.BatchExpired, batches.BatchRecalled, batches.TemperatureRecorded, batches.BatchHoldRejected,
+)  # fmt: skip
 DELIVERY_EVENTS: tuple[type[Event], ...] = (
-    deliveries.DeliveryPlanned, deliveries.DeliveryOpened, deliveries.DeliveryClaimed, deliveries.ClaimReleased,
-    deliveries.PickupConfirmed, deliveries.DropoffRefused, deliveries.DeliveryRerouted, deliveries.DeliveryCompleted,
+    deliveries.DeliveryPlanned, deliveries.DeliverySplit, deliveries.DeliverySplitOff, deliveries.DeliveryOpened,
+    deliveries.DeliveryClaimed, deliveries.ClaimReleased, deliveries.WaitingVolunteerCalled, deliveries.PickupConfirmed,
+    deliveries.DropoffRefused, deliveries.DeliveryRerouted, deliveries.DeliveryCompleted,
     deliveries.DeliveryReturned, deliveries.DeliveryDiscarded, deliveries.DeliveryFailed, deliveries.DeliveryCancelled,
     deliveries.DeliveryExpired,
 )  # fmt: skip
+FOLLOW_UP_EVENTS: tuple[type[Event], ...] = (
+    deliveries.DeliveryOffered, deliveries.DeliveryUnclaimed, deliveries.PickupReminded, deliveries.PickupDelayed,
+    deliveries.DropoffDelayed, deliveries.RerouteAsked, deliveries.RerouteDelayed,
+)  # fmt: skip
+TASK_EVENTS: tuple[type[Event], ...] = (deliveries.TaskCreated, deliveries.TaskExpired)
 RESOURCE_EVENTS: tuple[type[Event], ...] = (
     resources.ResourceRequestFulfilled, resources.ReservationMade, resources.ReservationReceived,
     resources.ReservationCancelled, resources.ReservationExpired,
+)  # fmt: skip
+MATCH_EVENTS: tuple[type[Event], ...] = (
+    resources.MatchProposed, resources.MatchAccepted, resources.MatchDeclined, resources.MatchExpired,
+    resources.MatchWithdrawn,
 )  # fmt: skip
 IDENTITY_EVENTS: tuple[type[Event], ...] = (identity.OrganizationVerified, identity.OrganizationSuspended)
 
@@ -45,6 +57,9 @@ def events(*, message_lifetime: timedelta) -> Consumer:
             await usecases.tell_of_hold(tx, fact, event.delivery_id, lifetime=message_lifetime, now=_now())
         elif isinstance(event, batches.BatchRecalled):
             await usecases.tell_holders(tx, fact, event.batch_id, lifetime=message_lifetime, now=_now())
+        elif isinstance(event, batches.TemperatureRecorded):
+            if not event.in_band:
+                await usecases.tell_bearers(tx, fact, event.batch_id, lifetime=message_lifetime, now=_now())
         else:
             await usecases.tell(tx, fact, lifetime=message_lifetime, now=_now())
 
@@ -60,27 +75,20 @@ def events(*, message_lifetime: timedelta) -> Consumer:
             )
             await usecases.tell(tx, fact, lifetime=message_lifetime, now=_now())
 
-    async def request(tx: Transaction, received: Received) -> None:
-        event: Any = received.event
-        fact = _fact(
-            received,
-            parties={Party.RECEIVER: [event.organization_id], Party.DONOR: _donors(event)},
-            place_id=event.place_id,
-            context={"request_id": event.request_id, "items": _request_items(event)},
-        )
-        await usecases.tell(tx, fact, lifetime=message_lifetime, now=_now())
+    def told(fact_of: Callable[[Received], Fact]) -> Handler:
+        async def tell(tx: Transaction, received: Received) -> None:
+            await usecases.tell(tx, fact_of(received), lifetime=message_lifetime, now=_now())
 
-    async def organization(tx: Transaction, received: Received) -> None:
-        event: Any = received.event
-        parties = {Party.ORGANIZATION: [event.organization_id]}
-        fact = _fact(received, parties=parties, place_id=None, context={"organization_id": event.organization_id})
-        await usecases.tell(tx, fact, lifetime=message_lifetime, now=_now())
+        return _waiting(tell)
 
     handlers: dict[type[Event], Handler] = {
         **dict.fromkeys(BATCH_EVENTS, _waiting(batch)),
         **dict.fromkeys(DELIVERY_EVENTS, _waiting(delivery)),
-        **dict.fromkeys(RESOURCE_EVENTS, _waiting(request)),
-        **dict.fromkeys(IDENTITY_EVENTS, _waiting(organization)),
+        **dict.fromkeys(FOLLOW_UP_EVENTS, told(_follow_up)),
+        **dict.fromkeys(TASK_EVENTS, told(_task)),
+        **dict.fromkeys(RESOURCE_EVENTS, told(_request)),
+        **dict.fromkeys(MATCH_EVENTS, told(_match)),
+        **dict.fromkeys(IDENTITY_EVENTS, told(_organization)),
     }
     return Consumer("events", handlers)
 
@@ -105,8 +113,47 @@ def _waiting(handler: Handler) -> Handler:
     return handle
 
 
+def _follow_up(received: Received) -> Fact:
+    event: Any = received.event
+    at_the_end = deliveries.DropoffDelayed | deliveries.RerouteAsked | deliveries.RerouteDelayed
+    return _fact(
+        received,
+        parties=_followed_parties(event),
+        place_id=event.receiving_place_id if isinstance(event, at_the_end) else event.pickup_place_id,
+        context={"delivery_id": event.delivery_id, "items": _goods(event)},
+        subject=event.delivery_id,  # readers can look at the delivery, not at what was said about it
+    )
+
+
+def _task(received: Received) -> Fact:
+    event: Any = received.event
+    context = {"task_id": event.task_id, "delivery_id": event.delivery_id}
+    return _fact(received, parties=_task_parties(event), place_id=event.place_id, context=context)
+
+
+def _request(received: Received) -> Fact:
+    event: Any = received.event
+    return _fact(
+        received,
+        parties={Party.RECEIVER: [event.organization_id], Party.DONOR: _donors(event)},
+        place_id=event.place_id,
+        context={"request_id": event.request_id, "items": _request_items(event)},
+    )
+
+
+def _organization(received: Received) -> Fact:
+    event: Any = received.event
+    parties = {Party.ORGANIZATION: [event.organization_id]}
+    return _fact(received, parties=parties, place_id=None, context={"organization_id": event.organization_id})
+
+
 def _fact(
-    received: Received, *, parties: Mapping[Party, Sequence[UUID]], place_id: UUID | None, context: dict[str, Any]
+    received: Received,
+    *,
+    parties: Mapping[Party, Sequence[UUID]],
+    place_id: UUID | None,
+    context: dict[str, Any],
+    subject: UUID | None = None,
 ) -> Fact:
     envelope, event = received.envelope, received.event
     specifics = {name: getattr(event, name) for name in _SPECIFICS.get(type(event).__name__, ())}
@@ -114,7 +161,7 @@ def _fact(
         event_id=envelope.id,
         name=type(event).__name__,
         type=envelope.type,
-        subject=envelope.subject,
+        subject=subject or envelope.subject,
         version=envelope.aggregateversion,
         happened_at=envelope.time,
         parties=parties,
@@ -124,17 +171,38 @@ def _fact(
     )
 
 
+def _match(received: Received) -> Fact:
+    event: Any = received.event
+    item = {"quantity": event.quantity, "unit": event.unit, "product_name": event.product_name}
+    ids = {"match_id": event.match_id, "batch_id": event.batch_id, "request_id": event.request_id}
+    parties = {Party.PROVIDER: [event.provider_organization_id], Party.RECEIVER: [event.organization_id]}
+    return _fact(received, parties=parties, place_id=event.place_id, context={**ids, "items": [item]})
+
+
 # What a text says besides what all events of an aggregate have in common.
 _SPECIFICS: Mapping[str, tuple[str, ...]] = {
     "BatchRecalled": ("severity", "reason"),
+    "TemperatureRecorded": ("temperature_dc", "stage"),
     "BatchHoldRejected": ("delivery_id", "reason"),
     "ClaimReleased": ("reason",),
     "DropoffRefused": ("reason",),
     "DeliveryCancelled": ("reason",),
+    "DeliveryUnclaimed": ("offered",),
+    "PickupReminded": ("pickup_from", "confirm_by"),
+    "PickupDelayed": ("due_at", "release_at"),
+    "DropoffDelayed": ("due_at",),
+    "RerouteAsked": ("decide_by",),
+    "RerouteDelayed": ("decide_by",),
+    "TaskCreated": ("title", "due_at"),
+    "TaskExpired": ("title", "due_at"),
     "ReservationMade": ("reservation_id", "mode"),
     "ReservationReceived": ("reservation_id",),
     "ReservationCancelled": ("reservation_id",),
     "ReservationExpired": ("reservation_id",),
+    "MatchProposed": ("expires_at",),
+    "MatchAccepted": ("reservation_id",),
+    "MatchDeclined": ("reason",),
+    "MatchWithdrawn": ("reason",),
 }
 
 
@@ -159,6 +227,8 @@ def _follow(tx: Transaction, received: Received) -> None:
 
 def _delivery_parties(event: Any) -> dict[Party, list[UUID]]:
     volunteer_id = event.volunteer_id or getattr(event, "previous_volunteer_id", None)
+    if isinstance(event, deliveries.WaitingVolunteerCalled):
+        volunteer_id = event.waiting_id
     return {
         Party.PROVIDER: event.provider_organization_ids,
         Party.RECEIVER: [event.receiving_organization_id],
@@ -166,8 +236,31 @@ def _delivery_parties(event: Any) -> dict[Party, list[UUID]]:
     }
 
 
+def _followed_parties(event: Any) -> dict[Party, list[UUID]]:
+    if isinstance(event, deliveries.DeliveryOffered):
+        return {Party.VOLUNTEER: event.volunteer_ids}
+    return {**_delivery_parties(event), Party.COORDINATOR: []}
+
+
+def _task_parties(event: Any) -> dict[Party, list[UUID]]:
+    """The side that the task is for, and nobody else."""
+    if event.role == "coordinator":
+        return {Party.COORDINATOR: []}
+    volunteers = [] if event.volunteer_id is None else [event.volunteer_id]
+    return {Party.ASSIGNEE: event.assigned_organization_ids, Party.VOLUNTEER: volunteers}
+
+
+def _goods(event: Any) -> list[dict[str, Any]]:
+    return [{"quantity": one.quantity, "unit": one.unit, "product_name": one.product_name} for one in event.goods]
+
+
 def _is_about_pickup(event: Any) -> bool:
-    return isinstance(event, deliveries.DeliveryClaimed | deliveries.ClaimReleased | deliveries.PickupConfirmed)
+    return isinstance(event, _OF_PICKUP)
+
+
+_OF_PICKUP = (
+    deliveries.DeliveryClaimed, deliveries.ClaimReleased, deliveries.WaitingVolunteerCalled, deliveries.PickupConfirmed,
+)  # fmt: skip
 
 
 def _batch_item(event: Any) -> dict[str, Any]:

@@ -25,20 +25,36 @@ class Kind(StrEnum):
     BATCH_READY = "batch_ready"
     BATCH_EXPIRED = "batch_expired"
     BATCH_RECALLED = "batch_recalled"
+    TEMPERATURE_ALARM = "temperature_alarm"
     HOLD_REJECTED = "hold_rejected"
     DELIVERY_OPENED = "delivery_opened"
     DELIVERY_CLAIMED = "delivery_claimed"
     CLAIM_RELEASED = "claim_released"
+    WAITING_CALLED = "waiting_called"
     DELIVERY_PICKED_UP = "delivery_picked_up"
     DELIVERY_REFUSED = "delivery_refused"
     DELIVERY_COMPLETED = "delivery_completed"
     DELIVERY_CANCELLED = "delivery_cancelled"
     DELIVERY_EXPIRED = "delivery_expired"
+    DELIVERY_OFFERED = "delivery_offered"
+    DELIVERY_UNCLAIMED = "delivery_unclaimed"
+    PICKUP_REMINDED = "pickup_reminded"
+    PICKUP_DELAYED = "pickup_delayed"
+    DROPOFF_DELAYED = "dropoff_delayed"
+    REROUTE_ASKED = "reroute_asked"
+    REROUTE_DELAYED = "reroute_delayed"
+    TASK_CREATED = "task_created"
+    TASK_EXPIRED = "task_expired"
     REQUEST_FULFILLED = "request_fulfilled"
     RESERVATION_MADE = "reservation_made"
     RESERVATION_RECEIVED = "reservation_received"
     RESERVATION_CANCELLED = "reservation_cancelled"
     RESERVATION_EXPIRED = "reservation_expired"
+    MATCH_PROPOSED = "match_proposed"
+    MATCH_ACCEPTED = "match_accepted"
+    MATCH_DECLINED = "match_declined"
+    MATCH_EXPIRED = "match_expired"
+    MATCH_WITHDRAWN = "match_withdrawn"
     ORGANIZATION_VERIFIED = "organization_verified"
     ORGANIZATION_SUSPENDED = "organization_suspended"
 
@@ -50,7 +66,9 @@ class Party(StrEnum):
     RECEIVER = "receiver"
     DONOR = "donor"
     ORGANIZATION = "organization"
+    ASSIGNEE = "assignee"
     VOLUNTEER = "volunteer"
+    COORDINATOR = "coordinator"  # whoever coordinates: an event names none of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,26 +88,43 @@ _EVERYBODY = (Party.PROVIDER, Party.RECEIVER, Party.VOLUNTEER)
 TELLINGS: Mapping[str, Telling] = {
     "BatchExpired": _told(Kind.BATCH_EXPIRED, Party.PROVIDER),
     "BatchRecalled": _told(Kind.BATCH_RECALLED, *_EVERYBODY),  # receivers and volunteers of every delivery of it
+    "TemperatureRecorded": _told(Kind.TEMPERATURE_ALARM, *_EVERYBODY),  # out of band; of every delivery not over yet
     "BatchHoldRejected": _told(Kind.HOLD_REJECTED, Party.PROVIDER, Party.RECEIVER),
     "DeliveryOpened": _told(Kind.DELIVERY_OPENED, Party.PROVIDER, Party.RECEIVER),
     "DeliveryClaimed": _told(Kind.DELIVERY_CLAIMED, *_EVERYBODY),
     "ClaimReleased": _told(Kind.CLAIM_RELEASED, *_EVERYBODY),
+    "WaitingVolunteerCalled": _told(Kind.WAITING_CALLED, Party.VOLUNTEER),  # who waited, not who gave it back
     "PickupConfirmed": _told(Kind.DELIVERY_PICKED_UP, *_EVERYBODY),
     "DropoffRefused": _told(Kind.DELIVERY_REFUSED, *_EVERYBODY),
     "DeliveryCompleted": _told(Kind.DELIVERY_COMPLETED, *_EVERYBODY),
     "DeliveryCancelled": _told(Kind.DELIVERY_CANCELLED, *_EVERYBODY),
     "DeliveryExpired": _told(Kind.DELIVERY_EXPIRED, *_EVERYBODY),
+    "DeliveryOffered": _told(Kind.DELIVERY_OFFERED, Party.VOLUNTEER),
+    "DeliveryUnclaimed": _told(Kind.DELIVERY_UNCLAIMED, Party.PROVIDER, Party.COORDINATOR),
+    "PickupReminded": _told(Kind.PICKUP_REMINDED, Party.VOLUNTEER),
+    "PickupDelayed": _told(Kind.PICKUP_DELAYED, *_EVERYBODY, Party.COORDINATOR),
+    "DropoffDelayed": _told(Kind.DROPOFF_DELAYED, Party.RECEIVER, Party.VOLUNTEER, Party.COORDINATOR),
+    "RerouteAsked": _told(Kind.REROUTE_ASKED, Party.VOLUNTEER),
+    "RerouteDelayed": _told(Kind.REROUTE_DELAYED, Party.PROVIDER, Party.VOLUNTEER, Party.COORDINATOR),
+    "TaskCreated": _told(Kind.TASK_CREATED, Party.ASSIGNEE, Party.VOLUNTEER, Party.COORDINATOR),
+    "TaskExpired": _told(Kind.TASK_EXPIRED, Party.ASSIGNEE, Party.VOLUNTEER, Party.COORDINATOR),
     "ResourceRequestFulfilled": _told(Kind.REQUEST_FULFILLED, Party.RECEIVER),
     "ReservationMade": _told(Kind.RESERVATION_MADE, Party.RECEIVER),
     "ReservationReceived": _told(Kind.RESERVATION_RECEIVED, Party.DONOR),
     "ReservationCancelled": _told(Kind.RESERVATION_CANCELLED, Party.RECEIVER, Party.DONOR),
     "ReservationExpired": _told(Kind.RESERVATION_EXPIRED, Party.RECEIVER, Party.DONOR),
+    "MatchProposed": _told(Kind.MATCH_PROPOSED, Party.PROVIDER, Party.RECEIVER),
+    "MatchAccepted": _told(Kind.MATCH_ACCEPTED, Party.PROVIDER),  # the receiver hears of the reservation that it became
+    "MatchDeclined": _told(Kind.MATCH_DECLINED, Party.PROVIDER, Party.RECEIVER),
+    "MatchExpired": _told(Kind.MATCH_EXPIRED, Party.RECEIVER),
+    "MatchWithdrawn": _told(Kind.MATCH_WITHDRAWN, Party.PROVIDER, Party.RECEIVER),
     "OrganizationVerified": _told(Kind.ORGANIZATION_VERIFIED, Party.ORGANIZATION),
     "OrganizationSuspended": _told(Kind.ORGANIZATION_SUSPENDED, Party.ORGANIZATION),
 }
 
 DIRECTORY_LAG_MAX = timedelta(seconds=60)  # past it, those who are known are told and nobody is waited for
 OVER = ("cancelled", "expired", "failed", "returned", "discarded")  # deliveries whose goods nobody took home
+LIVE = ("planned", "open", "claimed", "in_transit", "rerouting")  # deliveries whose goods are still to be handed over
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +156,18 @@ class Fact:
     @property
     def organization_ids(self) -> list[UUID]:
         """The organizations whose members are told."""
-        parties = self.telling.to - {Party.VOLUNTEER}
+        parties = self.telling.to - {Party.VOLUNTEER, Party.COORDINATOR}
         return sorted({each for party in parties for each in self.parties.get(party, ())})
 
     @property
     def person_ids(self) -> list[UUID]:
         """The people who are told themselves."""
         return sorted(set(self.parties.get(Party.VOLUNTEER, ())) if Party.VOLUNTEER in self.telling.to else ())
+
+    @property
+    def tells_coordinators(self) -> bool:
+        """Coordinators are told, whoever they are; a task that is for somebody else does not name them."""
+        return Party.COORDINATOR in self.telling.to and Party.COORDINATOR in self.parties
 
     def may_wait(self, now: datetime) -> bool:
         """It is recent enough that what is missing may still be on its way."""

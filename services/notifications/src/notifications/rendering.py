@@ -62,20 +62,36 @@ _SHAPES: Mapping[Kind, _Shape] = {
     Kind.BATCH_READY: _shape("batch_id", "items", "pickup_from", "pickup_to", optional=["use_by_at"]),
     Kind.BATCH_EXPIRED: _shape("batch_id", "items"),
     Kind.BATCH_RECALLED: _shape("batch_id", "items", "severity", "reason"),
+    Kind.TEMPERATURE_ALARM: _shape("batch_id", "items", "temperature_dc", "stage"),
     Kind.HOLD_REJECTED: _shape("delivery_id", "items", "reason", optional=["batch_id"]),
     Kind.DELIVERY_OPENED: _shape("delivery_id", "items"),
     Kind.DELIVERY_CLAIMED: _shape("delivery_id", "items"),
     Kind.CLAIM_RELEASED: _shape("delivery_id", "items", optional=["reason"]),
+    Kind.WAITING_CALLED: _shape("delivery_id", "items"),
     Kind.DELIVERY_PICKED_UP: _shape("delivery_id", "items"),
     Kind.DELIVERY_COMPLETED: _shape("delivery_id", "items"),
     Kind.DELIVERY_CANCELLED: _shape("delivery_id", "items", optional=["reason"]),
     Kind.DELIVERY_EXPIRED: _shape("delivery_id", "items"),
     Kind.DELIVERY_REFUSED: _shape("delivery_id", "items", optional=["reason"]),
+    Kind.DELIVERY_OFFERED: _shape("delivery_id", "items"),
+    Kind.DELIVERY_UNCLAIMED: _shape("delivery_id", "items", "offered"),
+    Kind.PICKUP_REMINDED: _shape("delivery_id", "items", "pickup_from", optional=["confirm_by"]),
+    Kind.PICKUP_DELAYED: _shape("delivery_id", "items", "due_at", "release_at"),
+    Kind.DROPOFF_DELAYED: _shape("delivery_id", "items", "due_at"),
+    Kind.REROUTE_ASKED: _shape("delivery_id", "items", "decide_by"),
+    Kind.REROUTE_DELAYED: _shape("delivery_id", "items", "decide_by"),
+    Kind.TASK_CREATED: _shape("task_id", "delivery_id", "title", "due_at"),
+    Kind.TASK_EXPIRED: _shape("task_id", "delivery_id", "title", "due_at"),
     Kind.REQUEST_FULFILLED: _shape("request_id", "items"),
     Kind.RESERVATION_MADE: _shape("request_id", "reservation_id", "items", "mode"),
     Kind.RESERVATION_RECEIVED: _shape("request_id", "reservation_id", "items"),
     Kind.RESERVATION_CANCELLED: _shape("request_id", "reservation_id", "items"),
     Kind.RESERVATION_EXPIRED: _shape("request_id", "reservation_id", "items"),
+    Kind.MATCH_PROPOSED: _shape("match_id", "batch_id", "request_id", "items", "expires_at"),
+    Kind.MATCH_ACCEPTED: _shape("match_id", "batch_id", "request_id", "items", "reservation_id"),
+    Kind.MATCH_DECLINED: _shape("match_id", "batch_id", "request_id", "items", "reason"),
+    Kind.MATCH_EXPIRED: _shape("match_id", "batch_id", "request_id", "items"),
+    Kind.MATCH_WITHDRAWN: _shape("match_id", "batch_id", "request_id", "items", "reason"),
     Kind.ORGANIZATION_VERIFIED: _shape("organization_id"),
     Kind.ORGANIZATION_SUSPENDED: _shape("organization_id"),
 }
@@ -292,6 +308,14 @@ def _reason_filter(context: Context, reason: str) -> str:
     return str(context["words"]["reason"].get(reason, reason))
 
 
+@pass_context
+def _celsius_filter(context: Context, temperature_dc: int) -> str:
+    try:
+        return f"{format_decimal(temperature_dc / 10, locale=_babel(context['locale']))} °C"
+    except TypeError as error:
+        raise ContextMismatch(f"no temperature: {temperature_dc!r}") from error
+
+
 def _word(words: Mapping[str, Any], group: str, key: str) -> str:
     if key not in words[group]:
         raise ContextMismatch(f"no {group} {one_line(key)!r}")
@@ -314,7 +338,9 @@ def _environment(*, autoescape: bool) -> ImmutableSandboxedEnvironment:
         keep_trailing_newline=True,
         auto_reload=False,
     )
-    environment.filters |= {"moment": _moment_filter, "word": _word_filter, "reason": _reason_filter}
+    environment.filters |= {
+        "moment": _moment_filter, "word": _word_filter, "reason": _reason_filter, "celsius": _celsius_filter,
+    }  # fmt: skip
     return environment
 
 

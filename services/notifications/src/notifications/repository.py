@@ -9,7 +9,19 @@ from uuid import UUID
 
 from chassis.database import Row, Transaction
 
-from notifications.domain import OVER, Contact, Fact, Followed, Kind, Mail, Outcome, Preferences, Status, WantedContact
+from notifications.domain import (
+    LIVE,
+    OVER,
+    Contact,
+    Fact,
+    Followed,
+    Kind,
+    Mail,
+    Outcome,
+    Preferences,
+    Status,
+    WantedContact,
+)
 
 CONTACT_FRESH_H = 24  # an older address is asked for again, in the background, before the next mails
 MAIL_LEASE_S = 90  # three times what one sending may take
@@ -20,7 +32,8 @@ DEFERRED_GRACE = timedelta(hours=1)  # a mail deferred by the person's own wish 
 _TELL = """WITH told AS (
     SELECT DISTINCT x.user_id FROM (
         SELECT m.user_id FROM access_members m WHERE m.organization_id = ANY($1::uuid[]) AND m.role IS NOT NULL
-        UNION ALL SELECT unnest($2::uuid[])) x
+        UNION ALL SELECT unnest($2::uuid[])
+        UNION ALL SELECT c.user_id FROM access_users c WHERE $14 AND 'coordinator' = ANY(c.roles)) x
     LEFT JOIN access_users u ON u.user_id = x.user_id
     WHERE x.user_id IS DISTINCT FROM $3::uuid AND u.suspended IS NOT TRUE),
 made AS (
@@ -124,6 +137,7 @@ async def tell(
     count: int = await tx.fetchval(
         _TELL, fact.organization_ids, fact.person_ids, fact.actor_id, fact.event_id, str(fact.telling.kind),
         fact.is_critical, fact.type, fact.subject, dict(context), correlation_id, traceparent, lifetime, CONTACT_FRESH_H,
+        fact.tells_coordinators,
     )  # fmt: skip
     if count:
         tx.hints |= {MAILS, CONTACTS}
@@ -144,10 +158,11 @@ async def delivery(tx: Transaction, delivery_id: UUID) -> Followed | None:
     return None if row is None else _followed(row)
 
 
-async def deliveries_of(tx: Transaction, batch_id: UUID) -> list[Followed]:
-    """Every delivery that carries, will carry or has brought goods of a batch."""
+async def deliveries_of(tx: Transaction, batch_id: UUID, *, live: bool = False) -> list[Followed]:
+    """Every delivery that carries, will carry or has brought goods of a batch; `live` leaves those out that are done."""
     sql = "SELECT * FROM deliveries WHERE batch_ids @> ARRAY[$1::uuid] AND status <> ALL($2::text[])"
-    return [_followed(row) for row in await tx.fetch(sql, batch_id, list(OVER))]
+    found = await tx.fetch(sql, batch_id, list(OVER))
+    return [_followed(row) for row in found if not live or row["status"] in LIVE]
 
 
 def _followed(row: Row) -> Followed:

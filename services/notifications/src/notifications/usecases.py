@@ -77,6 +77,12 @@ async def tell_holders(tx: Transaction, fact: Fact, batch_id: UUID, *, lifetime:
     await tell(tx, _with_parties(fact, deliveries), lifetime=lifetime, now=now)
 
 
+async def tell_bearers(tx: Transaction, fact: Fact, batch_id: UUID, *, lifetime: timedelta, now: datetime) -> None:
+    """`tell`, also to everybody in whose hands goods of the batch are or soon will be."""
+    deliveries = await repository.deliveries_of(tx, batch_id, live=True)
+    await tell(tx, _with_parties(fact, deliveries), lifetime=lifetime, now=now)
+
+
 def _with_parties(fact: Fact, deliveries: Sequence[Followed]) -> Fact:
     volunteers = [delivery.volunteer_id for delivery in deliveries if delivery.volunteer_id is not None]
     receivers = [delivery.receiver_id for delivery in deliveries]

@@ -1,4 +1,4 @@
-"""What a request's own events tell the other services."""
+"""What the events of requests and matches tell the other services."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contracts.envelope import Event
 from contracts.events import resources as public
 
 from resources.domain import (
+    Match,
     OrganizationId,
     ReservationId,
     ResourceRequest,
@@ -74,3 +75,31 @@ def _specifics(request: ResourceRequest, event: Any) -> dict[str, Any]:
 
 def _lines(quantities: dict[Any, int]) -> list[dict[str, Any]]:
     return [{"line_id": line_id, "quantity": quantity} for line_id, quantity in sorted(quantities.items())]
+
+
+def announce_match(match: Match, event: Any) -> Announcement:
+    """The public event of a match: the match as it is now, owned by who needs the goods, with who has them as a party."""
+    kind: type[Event] = getattr(public, type(event).__name__)
+    told = {
+        "match_id": match.id,
+        "status": match.status.value,
+        "batch_id": match.batch_id,
+        "request_id": match.request_id,
+        "line_id": match.line_id,
+        "organization_id": match.organization_id,
+        "provider_organization_id": match.provider_id,
+        "place_id": match.place_id,
+        "pickup_place_id": match.pickup_place_id,
+        "category": match.category,
+        "gtin": match.gtin,
+        "product_name": match.product_name,
+        "unit": match.unit,
+        "quantity": match.quantity,
+        "score": match.score,
+        "reasons": [{"word": r.word.value, "value": r.value, "weight": r.weight} for r in match.reasons],
+        "expires_at": match.expires_at,
+        "reservation_id": match.reservation_id,
+        "reason": match.reason,
+    }
+    parties = (match.provider_id,)
+    return Announcement(kind.model_validate(told), organization_id=match.organization_id, parties=parties)

@@ -1,4 +1,4 @@
-"""Requests and reservations as callers see them, by plain select."""
+"""Requests, reservations and matches as callers see them, by plain select."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from chassis.geo import EARTH_RADIUS_M, bounding_box
 from sqlalchemy import ColumnElement, Select, and_, func, or_, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from resources.domain import RequestNotFound, ReservationNotFound
-from resources.tables import LINES, ORGANIZATIONS, PLACES, REQUESTS, RESERVATIONS
+from resources.domain import MatchNotFound, RequestNotFound, ReservationNotFound
+from resources.tables import LINES, MATCHES, ORGANIZATIONS, PLACES, REQUESTS, RESERVATIONS
 
-_R, _L, _V, _P, _O = REQUESTS.c, LINES.c, RESERVATIONS.c, PLACES.c, ORGANIZATIONS.c
+_R, _L, _V, _M, _P, _O = REQUESTS.c, LINES.c, RESERVATIONS.c, MATCHES.c, PLACES.c, ORGANIZATIONS.c
 _LINE_FIELDS = ("line_id", "name", "category", "gtin", "unit", "needed", "reserved", "received")
 
 
@@ -38,6 +38,16 @@ class ReservationFilter:
     status: Sequence[str] = ()
     request_id: UUID | None = None
     organization_id: UUID | None = None
+
+
+@dataclass(frozen=True)
+class MatchFilter:
+    """What a list of matches is narrowed to; `mine` leaves out what a coordinator sees of others."""
+
+    batch_id: UUID | None = None
+    request_id: UUID | None = None
+    status: Sequence[str] = ()
+    mine: bool = False
 
 
 async def one(tx: Transaction, principal: Principal, request_id: UUID) -> Row:
@@ -96,10 +106,40 @@ async def request_of(tx: Transaction, reservation_id: UUID) -> UUID:
     return request_id
 
 
+async def match(tx: Transaction, principal: Principal, match_id: UUID) -> Row:
+    """A match of which the caller's organization is a side."""
+    row = await tx.fetchrow(_matches(principal, mine=False).where(_M.id == match_id))
+    if row is None:
+        raise MatchNotFound
+    return row
+
+
+async def matches(
+    tx: Transaction, principal: Principal, wanted: MatchFilter, *, limit: int, before: UUID | None
+) -> list[Row]:
+    """The newest matches first that the caller may see; one more than `limit` when there are more."""
+    query = _matches(principal, mine=wanted.mine).order_by(_M.id.desc()).limit(limit + 1)
+    if wanted.batch_id is not None:
+        query = query.where(_M.batch_id == wanted.batch_id)
+    if wanted.request_id is not None:
+        query = query.where(_M.request_id == wanted.request_id)
+    if wanted.status:
+        query = query.where(_M.status.in_(wanted.status))
+    if before is not None:
+        query = query.where(_M.id < before)
+    return await tx.fetch(query)
+
+
 async def organization(tx: Transaction, organization_id: UUID) -> tuple[str | None, frozenset[str]]:
     """How an organization stands and of which kinds it is; (None, none) when it is not known (yet)."""
     row = await tx.fetchrow(select(_O.status, _O.kinds).where(_O.organization_id == organization_id))
     return (None, frozenset()) if row is None else (row["status"], frozenset(row["kinds"] or ()))
+
+
+async def directory_version(tx: Transaction, organization_id: UUID) -> int:
+    """Which of an organization's events the directory has come to; 0 when it knows none."""
+    version: int | None = await tx.fetchval(select(_O.version).where(_O.organization_id == organization_id))
+    return version or 0
 
 
 def _requests(principal: Principal) -> Select[Any]:
@@ -123,6 +163,13 @@ def _reservations(principal: Principal) -> Select[Any]:
     if principal.is_coordinator:
         return query
     return query.where(or_(_V.organization_id.in_(mine), _V.donor_organization_id.in_(mine)))
+
+
+def _matches(principal: Principal, *, mine: bool) -> Select[Any]:
+    query, sides = select(_M.id, _M.state), list(principal.memberships)
+    if principal.is_coordinator and not mine:
+        return query
+    return query.where(or_(_M.organization_id.in_(sides), _M.provider_organization_id.in_(sides)))
 
 
 def _near(query: Select[Any], wanted: Filter) -> Select[Any]:

@@ -50,6 +50,18 @@ RESERVATIONS = Table(
     Column("reserved_at", _MOMENT, nullable=False),
     Column("expires_at", _MOMENT, nullable=False),
 )
+MATCHES = Table(
+    "matches",
+    METADATA,
+    Column("id", UUID, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("state", JSONB, nullable=False),
+    Column("batch_id", UUID, nullable=False),
+    Column("request_id", UUID, nullable=False),
+    Column("provider_organization_id", UUID, nullable=False),
+    Column("organization_id", UUID, nullable=False),
+    Column("status", Text, nullable=False),
+)
 
 # The chassis's directory, read here and never written.
 ORGANIZATIONS = Table(
@@ -58,6 +70,7 @@ ORGANIZATIONS = Table(
     Column("organization_id", UUID, primary_key=True),
     Column("status", Text),
     Column("kinds", ARRAY(Text)),
+    Column("version", Integer),
 )
 PLACES = Table(
     "access_places",

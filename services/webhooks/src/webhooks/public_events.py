@@ -9,6 +9,7 @@ from uuid import UUID
 
 from chassis.outbox import Announcement, envelope_bytes
 from contracts.envelope import Event
+from contracts.events.deliveries import DeliveryOffered
 from contracts.events.webhooks import EndpointTest
 from contracts.registry import event_types
 
@@ -18,6 +19,8 @@ from webhooks.domain import Endpoint
 # Facts about people and credentials; only the services themselves need them.
 _INTERNAL = frozenset({("identity", "user"), ("identity", "api_key"), ("identity", "signing_key")})
 
+_INTERNAL_TYPES = frozenset({DeliveryOffered.type_name()})  # whom volunteers' offers went to concerns them alone
+
 TEST_TYPE = EndpointTest.type_name()
 
 
@@ -25,7 +28,9 @@ TEST_TYPE = EndpointTest.type_name()
 def partner_facing() -> dict[str, type[Event]]:
     """Every type that an endpoint can receive, by name."""
     return {
-        name: kind for name, kind in sorted(event_types().items()) if (kind.producer, kind.aggregate) not in _INTERNAL
+        name: kind
+        for name, kind in sorted(event_types().items())
+        if (kind.producer, kind.aggregate) not in _INTERNAL and name not in _INTERNAL_TYPES
     }
 
 

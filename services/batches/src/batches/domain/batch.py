@@ -21,6 +21,7 @@ from batches.domain.terms import (
     PickupWindow,
     PlaceId,
     Product,
+    Receiver,
     Severity,
     Stage,
     Status,
@@ -180,6 +181,26 @@ class Batch(Ledger):
         )
         self._follow_up()
 
+    def split_hold(
+        self, hold_id: HoldId, *, sibling_id: HoldId, sibling_delivery_id: DeliveryId, quantity: int
+    ) -> None:
+        """Keep part of a hold for another delivery's line. Both deliveries tell of it: whoever comes second changes nothing."""
+        if sibling_id in self.holds:
+            return
+        hold = self._hold(hold_id)
+        guards.require_hold_state(hold, HoldState.HELD)
+        guards.check_quantity(quantity)
+        guards.require_at_most(quantity, hold.quantity)
+        self.record(
+            facts.BatchHoldSplit(
+                hold_id=hold_id,
+                delivery_id=hold.delivery_id,
+                sibling_hold_id=sibling_id,
+                sibling_delivery_id=sibling_delivery_id,
+                quantity=quantity,
+            )
+        )
+
     def pick_up(self, hold_id: HoldId, *, picked: int, now: datetime) -> None:
         """Hand a hold over. It has left already, so this holds after expiry or recall too; the shortfall comes back."""
         hold = self._hold(hold_id)
@@ -198,12 +219,14 @@ class Batch(Ledger):
         )
         self._follow_up()
 
-    def deliver(self, hold_id: HoldId, *, delivered: int) -> None:
-        """Account for what receivers have accepted of a hold so far."""
+    def deliver(self, hold_id: HoldId, *, delivered: int, receiver: Receiver | None = None) -> None:
+        """Account for what receivers have accepted of a hold so far; `receiver` took what is new."""
         hold = self._hold(hold_id)
         more = self._more(hold, delivered, so_far=hold.delivered)
         if more > 0:
-            self.record(facts.BatchDelivered(hold_id=hold_id, delivery_id=hold.delivery_id, quantity=more))
+            self.record(
+                facts.BatchDelivered(hold_id=hold_id, delivery_id=hold.delivery_id, quantity=more, receiver=receiver)
+            )
             self._follow_up()
 
     def take_back(self, hold_id: HoldId, *, returned: int, usable: bool) -> None:

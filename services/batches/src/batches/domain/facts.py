@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import ClassVar
+
+from chassis.kernel import Upcasters
 
 from batches.domain.terms import (
     DeliveryId,
@@ -13,6 +16,7 @@ from batches.domain.terms import (
     PickupWindow,
     PlaceId,
     Product,
+    Receiver,
     Rejection,
     Severity,
     Stage,
@@ -90,6 +94,17 @@ class BatchHoldReleased:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BatchHoldSplit:
+    """Part of a hold is for another delivery's line from now on."""
+
+    hold_id: HoldId
+    delivery_id: DeliveryId
+    sibling_hold_id: HoldId
+    sibling_delivery_id: DeliveryId
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BatchPickedUp:
     """A hold was handed over; the shortfall is `restocked`, or `lost` when expired or recalled."""
 
@@ -102,11 +117,14 @@ class BatchPickedUp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchDelivered:
-    """This much more of a hold reached a receiver."""
+    """This much more of a hold reached a receiver, who is not known of the oldest ones."""
+
+    stored_revision: ClassVar[int] = 2
 
     hold_id: HoldId
     delivery_id: DeliveryId
     quantity: int
+    receiver: Receiver | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +207,7 @@ EVENTS: dict[str, type] = {
         BatchHeld,
         BatchHoldRejected,
         BatchHoldReleased,
+        BatchHoldSplit,
         BatchPickedUp,
         BatchDelivered,
         BatchReturned,
@@ -201,4 +220,8 @@ EVENTS: dict[str, type] = {
         BatchRecalled,
         TemperatureRecorded,
     )
+}
+
+UPCASTERS: Upcasters = {
+    ("BatchDelivered", 1): lambda data: {**data, "receiver": None},
 }

@@ -13,6 +13,7 @@ from batches.domain.terms import (
     NO_ORGANIZATION,
     NO_PLACE,
     NO_PRODUCT,
+    Drop,
     Hold,
     HoldId,
     HoldState,
@@ -53,19 +54,26 @@ class Ledger(Aggregate):
     lost: int = 0
     holds: dict[HoldId, Hold] = field(default_factory=dict)
     temperature_dc: int | None = None
+    temperature_in_band: bool | None = None
     created_at: datetime | None = None
     ready_at: datetime | None = None
     recall_severity: Severity | None = None
 
     @property
     def allowed(self) -> list[str]:
-        """The commands a person may give now."""
-        return ALLOWED[self.status]
+        """The commands a person may give now; an offer taken back can be recalled when somebody was brought a part of it."""
+        delivered_before = self.status is Status.CANCELLED and self.delivered > 0
+        return ["recall"] if delivered_before else ALLOWED[self.status]
 
     @property
     def in_use(self) -> bool:
         """Something is held or on the road."""
         return self.held > 0 or self.in_transit > 0
+
+    @property
+    def temperature_alarm(self) -> bool:
+        """The newest reading is out of band."""
+        return self.temperature_in_band is False
 
     @property
     def spoiled(self) -> bool:
@@ -100,7 +108,7 @@ class Ledger(Aggregate):
         self.status, self.ready_at, self.use_by_at = Status.READY, event.ready_at, event.use_by_at
         self.total = self.available = event.quantity
         if event.temperature_dc is not None:
-            self.temperature_dc = event.temperature_dc
+            self.temperature_dc, self.temperature_in_band = event.temperature_dc, True
 
     def _on_BatchAdjusted(self, event: facts.BatchAdjusted) -> None:  # noqa: N802
         self.available += event.quantity - event.previous_quantity
@@ -121,6 +129,14 @@ class Ledger(Aggregate):
         self._put_back(event.restocked, event.lost)
         self.holds[event.hold_id] = replace(self.holds[event.hold_id], state=HoldState.RELEASED)
 
+    def _on_BatchHoldSplit(self, event: facts.BatchHoldSplit) -> None:  # noqa: N802
+        hold = self.holds[event.hold_id]
+        left = hold.quantity - event.quantity
+        self.holds[event.hold_id] = replace(hold, quantity=left, state=HoldState.HELD if left else HoldState.RELEASED)
+        self.holds[event.sibling_hold_id] = Hold(
+            delivery_id=event.sibling_delivery_id, quantity=event.quantity, state=HoldState.HELD
+        )
+
     def _on_BatchPickedUp(self, event: facts.BatchPickedUp) -> None:  # noqa: N802
         self.held -= event.picked + event.restocked + event.lost
         self.in_transit += event.picked
@@ -132,7 +148,10 @@ class Ledger(Aggregate):
         self.in_transit -= event.quantity
         self.delivered += event.quantity
         hold = self.holds[event.hold_id]
-        self._account(event.hold_id, replace(hold, delivered=hold.delivered + event.quantity))
+        drops = hold.drops
+        if event.receiver is not None:
+            drops = (*drops, Drop(receiver=event.receiver, quantity=event.quantity))
+        self._account(event.hold_id, replace(hold, delivered=hold.delivered + event.quantity, drops=drops))
 
     def _on_BatchReturned(self, event: facts.BatchReturned) -> None:  # noqa: N802
         self.in_transit -= event.restocked + event.lost
@@ -167,7 +186,7 @@ class Ledger(Aggregate):
         self._write_off(event.lost)
 
     def _on_TemperatureRecorded(self, event: facts.TemperatureRecorded) -> None:  # noqa: N802
-        self.temperature_dc = event.temperature_dc
+        self.temperature_dc, self.temperature_in_band = event.temperature_dc, event.in_band
 
     def _put_back(self, restocked: int, lost: int) -> None:
         self.available += restocked

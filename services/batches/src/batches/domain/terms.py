@@ -13,6 +13,7 @@ DeliveryId = NewType("DeliveryId", UUID)
 HoldId = NewType("HoldId", UUID)  # the id of the delivery line the hold is for
 OrganizationId = NewType("OrganizationId", UUID)
 PlaceId = NewType("PlaceId", UUID)
+UserId = NewType("UserId", UUID)
 
 NIL = UUID(int=0)
 QUANTITY_MAX = 1_000_000_000  # a thousand tonnes in grams; sums stay far inside 64 bits
@@ -153,8 +154,24 @@ class PickupWindow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Receiver:
+    """Who took goods at a door, and where."""
+
+    organization_id: OrganizationId
+    place_id: PlaceId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drop:
+    """So much reached this receiver."""
+
+    receiver: Receiver
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """What is set aside for one delivery line; the numbers are totals so far."""
+    """What is set aside for one delivery line; the numbers are totals so far, `drops` who has what was delivered."""
 
     delivery_id: DeliveryId
     quantity: int
@@ -163,6 +180,12 @@ class Hold:
     delivered: int = 0
     returned: int = 0
     lost: int = 0
+    drops: tuple[Drop, ...] = ()
+
+    @property
+    def held(self) -> int:
+        """Set aside and not picked up yet."""
+        return self.quantity if self.state is HoldState.HELD else 0
 
     @property
     def in_transit(self) -> int:

@@ -5,7 +5,8 @@ Needs `VAJ_TEST_DATABASE_ADMIN_URL`, `VAJ_TEST_BROKER_URL` and `VAJ_TEST_REDIS_U
 
 from chassis.testing.bus import Bus, Tap
 from chassis.testing.callers import Callers
+from chassis.testing.crowds import told
 from chassis.testing.live import LiveService, free_port, service_environment
 from chassis.testing.patience import eventually
 
-__all__ = ["Bus", "Callers", "LiveService", "Tap", "eventually", "free_port", "service_environment"]
+__all__ = ["Bus", "Callers", "LiveService", "Tap", "eventually", "free_port", "service_environment", "told"]

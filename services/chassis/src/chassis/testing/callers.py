@@ -61,14 +61,15 @@ class Callers:
 
     async def place(
         self, organization_id: UUID, *, roles: Sequence[str] = ("pickup", "receiving"), lat: float = -30.03,
-        lon: float = -51.23, accepts: Sequence[str] = (), ibge_city: str = "4314902",
+        lon: float = -51.23, accepts: Sequence[str] = (), ibge_city: str = "4314902", stop_list: Sequence[str] = (),
+        people_served: int | None = None,
     ) -> UUID:  # fmt: skip
         """A place of an organization, in Porto Alegre unless told otherwise."""
         place_id = new_id()
         await self.know(
             events.PlaceAdded(
                 place_id=place_id, organization_id=organization_id, roles=list(roles), ibge_city=ibge_city, lat=lat,
-                lon=lon, tz="America/Sao_Paulo", accepts=list(accepts),
+                lon=lon, tz="America/Sao_Paulo", accepts=list(accepts), stop_list=list(stop_list), people_served=people_served,
             )
         )  # fmt: skip
         return place_id

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 STEP_S = 0.02
+DEADLINE_S = 20.0  # a killed relay's partitions are another's after ten
 
 
-async def eventually(check: Callable[[], Any], *, timeout_s: float = 10.0) -> Any:
+async def eventually(check: Callable[[], Any], *, timeout_s: float = DEADLINE_S) -> Any:
     """Call `check` until it neither raises AssertionError nor returns a false value; then return what it returned."""
     deadline = time.monotonic() + timeout_s
     while True:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 import pytest_asyncio
 from contracts.topology import queue
+from hypothesis import HealthCheck, settings
 
 from chassis.app import Runtime, Service
 from chassis.broker import declare_topology
@@ -18,7 +19,13 @@ from chassis.database import Database
 from chassis.migrate import migrate
 from chassis.testing.bus import Bus, Tap, purge
 from chassis.testing.callers import Callers
-from chassis.testing.live import LiveService, service_environment
+from chassis.testing.crowds import crowd_before
+from chassis.testing.live import LiveService, free_port, service_environment
+
+# `scripts/test --deep` tries what every run tries, five thousand times; machines name no number of their own.
+settings.register_profile("small", max_examples=60, deadline=None)
+settings.register_profile("deep", max_examples=5_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("small")
 
 
 def _needed(name: str) -> str:
@@ -106,6 +113,23 @@ async def live(service_name: str, environment: dict[str, str], tap: Tap) -> Asyn
     await process.start_soon()
     yield process
     process.kill()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def replica(service_name: str, environment: dict[str, str], live: LiveService) -> AsyncIterator[LiveService]:
+    """A second process of the service before the same database, which answers requests only."""
+    ports = {name: str(free_port()) for name in ("VAJ_API_PORT", "VAJ_OPS_PORT")}
+    process = LiveService(service_name, environment | ports, role="api")
+    await process.start_soon()
+    yield process
+    process.kill()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def crowd(live: LiveService, replica: LiveService) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of both processes in turn, with as many connections as there are requests."""
+    async with crowd_before(live, replica) as opened:
+        yield opened
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -1,5 +1,7 @@
 """The public routes of deliveries: parse, one call, shape."""
 
-from deliveries.api.routes import router
+from deliveries.api import calendar, offers, routes, sync, tasks
 
-__all__ = ["router"]
+ROUTERS = (routes.router, offers.router, tasks.router, calendar.router, sync.router)
+
+__all__ = ["ROUTERS"]

@@ -46,6 +46,19 @@ class DeliveryIn(Body):
     request_id: UUID | None = None
 
 
+class TakenIn(Body):
+    """So much of a line."""
+
+    line_id: UUID
+    quantity: Count
+
+
+class ClaimIn(Body):
+    """What you take; without `lines` it is everything."""
+
+    lines: Annotated[list[TakenIn], Field(min_length=1, max_length=LINES_MAX)] | None = None
+
+
 class ReasonIn(Body):
     """Why."""
 
@@ -166,6 +179,11 @@ def by_line(lines: Sequence[L], value: Callable[[L], V]) -> dict[LineId, V]:
     if len(found) < len(lines):
         raise Invalid("a line is named once", pointer="/lines")
     return found
+
+
+def taken_of(body: ClaimIn | None) -> dict[LineId, int] | None:
+    """What is taken, by line; None when it is everything."""
+    return None if body is None or body.lines is None else by_line(body.lines, lambda line: line.quantity)
 
 
 def picked_of(lines: Sequence[PickedIn]) -> dict[LineId, int]:

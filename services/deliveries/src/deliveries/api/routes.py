@@ -8,13 +8,14 @@ from uuid import UUID
 from chassis.access import Principal
 from chassis.pagination import Page, PageAsked
 from chassis.routing import IfMatch, Now, OfDirectory, OfRuntime, Person, Tx, api_router, require, set_etag
+from chassis.telemetry import current_context
 from chassis.wire import Event, Near, RadiusM, point_of
 from fastapi import Depends, Query, Response
 
 from deliveries import domain, queries, usecases
 from deliveries.api import bodies
 from deliveries.api.bodies import Flag, Stage, Status
-from deliveries.api.views import CodeOut, DeliveryOut, shaped
+from deliveries.api.views import CodeOut, DeliveryOut, shaped, shown_code
 from deliveries.usecases import Asked, Custody, Policy
 
 router = api_router("deliveries")
@@ -28,8 +29,15 @@ def _custody(runtime: OfRuntime) -> Custody:
 
 
 def _asked(delivery_id: UUID, tx: Tx, principal: Principal, now: Now, if_match: IfMatch, runtime: OfRuntime) -> Asked:
-    policy = Policy.of(runtime.settings)
-    return Asked(tx=tx, principal=principal, delivery_id=delivery_id, now=now, if_match=if_match, policy=policy)
+    return Asked(
+        tx=tx,
+        principal=principal,
+        delivery_id=delivery_id,
+        now=now,
+        if_match=if_match,
+        policy=Policy.of(runtime.settings),
+        client_time=current_context().client_time,
+    )
 
 
 def _by_person(delivery_id: UUID, tx: Tx, principal: Person, now: Now, if_match: IfMatch, runtime: OfRuntime) -> Asked:
@@ -113,9 +121,23 @@ async def get_delivery_history(delivery_id: UUID, tx: Tx, principal: Reader) -> 
 
 
 @router.post("/v1/deliveries/{delivery_id}/claim", operation_id="claim_delivery")
-async def claim_delivery(asked: ByPerson, response: Response) -> DeliveryOut:
-    """Take an open delivery on; exactly one volunteer gets it."""
-    return await _shown(asked, await usecases.claim(asked), response)
+async def claim_delivery(
+    asked: ByPerson, custody: OfCustody, response: Response, body: bodies.ClaimIn | None = None
+) -> DeliveryOut:
+    """Take an open delivery on, or a part of it; exactly one volunteer gets it, and the rest stays open under an id of its own."""
+    return await _shown(asked, await usecases.claim(asked, custody, taken=bodies.taken_of(body)), response)
+
+
+@router.post("/v1/deliveries/{delivery_id}/waiting-list", operation_id="join_delivery_waiting_list")
+async def join_delivery_waiting_list(asked: ByPerson, response: Response) -> DeliveryOut:
+    """Be told when the delivery is open again; the first who waits is called first."""
+    return await _shown(asked, await usecases.join_waiting_list(asked), response)
+
+
+@router.delete("/v1/deliveries/{delivery_id}/waiting-list", operation_id="leave_delivery_waiting_list")
+async def leave_delivery_waiting_list(asked: ByPerson, response: Response) -> DeliveryOut:
+    """Wait for it no longer."""
+    return await _shown(asked, await usecases.leave_waiting_list(asked), response)
 
 
 @router.post("/v1/deliveries/{delivery_id}/confirm", operation_id="confirm_delivery_claim")
@@ -154,10 +176,10 @@ async def reassign_delivery(asked: ByPerson, body: bodies.ReassignIn, response: 
 
 @router.get("/v1/deliveries/{delivery_id}/code", operation_id="get_custody_code")
 async def get_custody_code(asked: ByPerson, custody: OfCustody, stage: Stage, response: Response) -> CodeOut:
-    """The six digits to show to who gives you the goods."""
+    """The six digits to show to who gives you the goods, and what an app needs to show them without a network."""
     code = await usecases.show_code(asked, custody, stage=domain.Handshake(stage))
     response.headers["Cache-Control"] = "no-store"
-    return CodeOut(code=code.code, valid_until=code.valid_until)
+    return shown_code(code)
 
 
 @router.post("/v1/deliveries/{delivery_id}/pickup", operation_id="pick_up_delivery")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import base64
+from typing import Any, Literal
 from uuid import UUID
 
 from chassis.wire import UtcMoment, View, WindowOut
 from contracts.values import Category, Storage, Unit
 
 from deliveries.api.bodies import Status
-from deliveries.domain import Window
+from deliveries.domain import Code, Window
 from deliveries.queries import Point, Sight
 
 
@@ -41,7 +42,11 @@ class LineOut(View):
 
 
 class DeliveryOut(View):
-    """A delivery. Place ids, people and the request are null for who is no party to it."""
+    """A delivery. Place ids, people and the request are null for who is no party to it.
+
+    `parent_id` is what it was split off from, `sibling_ids` what was split off from it; `waiting` is how many volunteers wait
+    for it, `waiting_position` the caller's place among them.
+    """
 
     id: UUID
     version: int
@@ -60,6 +65,10 @@ class DeliveryOut(View):
     request_id: UUID | None
     planned_by: UUID | None
     volunteer_id: UUID | None
+    parent_id: UUID | None
+    sibling_ids: list[UUID]
+    waiting: int
+    waiting_position: int | None
     created_at: UtcMoment
     opened_at: UtcMoment | None
     claimed_at: UtcMoment | None
@@ -69,16 +78,26 @@ class DeliveryOut(View):
     ended_reason: str | None
 
 
+class OfflineOut(View):
+    """Makes the codes of this claim and stage without a network: RFC 6238 from `secret` (base32); worthless after a release or reroute."""
+
+    secret: str
+    algorithm: Literal["SHA256"]
+    digits: int
+    period_s: int
+
+
 class CodeOut(View):
     """The code to show now, and until when it is the newest."""
 
     code: str
     valid_until: UtcMoment
+    offline: OfflineOut
 
 
 _PLAIN = (
     "id", "version", "status", "allowed", "receiving_organization_id", "opened_at", "claimed_at", "confirm_by", "picked_up_at",
-    "ended_at", "ended_reason",
+    "ended_at", "ended_reason", "parent_id", "sibling_ids",
 )  # fmt: skip
 _LINE = (
     "line_id", "batch_id", "product_name", "category", "storage", "unit", "use_by_at", "planned", "picked", "delivered",
@@ -108,9 +127,18 @@ def shaped(sight: Sight) -> DeliveryOut:
             "request_id": delivery.request_id if sight.party else None,
             "planned_by": delivery.planned_by if sight.party else None,
             "volunteer_id": delivery.volunteer_id if sight.party else None,
+            "waiting": len(delivery.waiting),
+            "waiting_position": sight.waiting_position,
             "created_at": delivery.planned_at,
         }
     )
+
+
+def shown_code(code: Code) -> CodeOut:
+    """A code for who may show it."""
+    secret = base64.b32encode(code.key).decode().rstrip("=")
+    offline = OfflineOut(secret=secret, algorithm="SHA256", digits=len(code.code), period_s=code.step_s)
+    return CodeOut(code=code.code, valid_until=code.valid_until, offline=offline)
 
 
 def _point(point: Point | None) -> PointOut | None:

@@ -5,25 +5,28 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from deliveries.domain.refusals import CodeLocked, WrongCode
+from deliveries.domain.refusals import CodeLocked, OfflineCodeRefused, WrongCode
 from deliveries.domain.terms import Handshake
 
 CODE_DIGITS = 6
 CODE_STEP_S = 60  # long enough to read six digits aloud
 CODE_STEPS_TOLERANCE = 1  # clocks of two phones may be a step apart
+CODE_AGE_MAX = timedelta(hours=12)  # a working day without a network; older ones are a coordinator's matter
 CODE_TRIES_MAX = 5  # per delivery and stage: guessing one of a million stays hopeless
 CODE_TRIES_WINDOW = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Code:
-    """What the taker shows, and until when it is the newest."""
+    """What the taker shows, until when it is the newest, and the key from which their app makes the next ones offline."""
 
     code: str
     valid_until: datetime
+    key: bytes = field(repr=False)
+    step_s: int = CODE_STEP_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +59,9 @@ class CodeTries:
 
 def code_at(secret: bytes, *, version: int, stage: Handshake, now: datetime, step_s: int = CODE_STEP_S) -> Code:
     """The code to show now. `version` changes with every claim and reroute, so that old holders know nothing."""
-    step = int(now.timestamp()) // step_s
-    return Code(
-        code=hotp(stage_key(secret, version=version, stage=stage), step),
-        valid_until=datetime.fromtimestamp((step + 1) * step_s, tz=UTC),
-    )
+    step, key = int(now.timestamp()) // step_s, stage_key(secret, version=version, stage=stage)
+    valid_until = datetime.fromtimestamp((step + 1) * step_s, tz=UTC)
+    return Code(code=hotp(key, step), valid_until=valid_until, key=key, step_s=step_s)
 
 
 def code_matches(
@@ -71,6 +72,23 @@ def code_matches(
     steps = range(max(0, step - CODE_STEPS_TOLERANCE), step + CODE_STEPS_TOLERANCE + 1)
     matches = [hmac.compare_digest(hotp(key, each).encode(), code.encode()) for each in steps]
     return any(matches)
+
+
+def entered_at(client_time: datetime | None, *, claimed_at: datetime | None, now: datetime) -> datetime:
+    """When a code was entered: now, or when the caller's clock says if that can be: neither ahead, nor too old, nor unclaimed.
+
+    The clocks may differ by as much as the codes allow.
+    """
+    if client_time is None:
+        return now
+    slack = timedelta(seconds=CODE_STEP_S * CODE_STEPS_TOLERANCE)
+    if client_time > now + slack:
+        raise OfflineCodeRefused(reason="ahead", client_time=client_time)
+    if client_time < now - CODE_AGE_MAX:
+        raise OfflineCodeRefused(reason="too-old", client_time=client_time)
+    if claimed_at is not None and client_time < claimed_at - slack:
+        raise OfflineCodeRefused(reason="before-the-claim", client_time=client_time)
+    return client_time
 
 
 def stage_key(secret: bytes, *, version: int, stage: Handshake) -> bytes:

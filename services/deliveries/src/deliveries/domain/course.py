@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -13,8 +14,10 @@ from deliveries.domain.terms import (
     CLAIM_SPAN_MIN,
     NO_ORGANIZATION,
     NO_PLACE,
+    SPLITS_MAX,
     TERMINAL,
     BatchId,
+    DeliveryId,
     Handshake,
     HoldState,
     Line,
@@ -23,6 +26,7 @@ from deliveries.domain.terms import (
     NoShow,
     OrganizationId,
     PlaceId,
+    PlannedLine,
     RequestId,
     Spoilage,
     Status,
@@ -56,6 +60,10 @@ class Course(Aggregate):
     no_shows: list[NoShow] = field(default_factory=list)
     former_receiver_ids: list[OrganizationId] = field(default_factory=list)
     ended_reason: str | None = None
+    parent_id: DeliveryId | None = None
+    sibling_ids: list[DeliveryId] = field(default_factory=list)
+    splits_left: int = SPLITS_MAX
+    waiting: list[UserId] = field(default_factory=list)
 
     @property
     def allowed(self) -> list[str]:
@@ -80,7 +88,7 @@ class Course(Aggregate):
     @property
     def weight_g(self) -> int:
         """What is known of the weight: the lines counted in grams."""
-        return sum(line.planned for line in self.lines.values() if line.unit == "g")
+        return self.weight_g_of({line_id: line.planned for line_id, line in self.lines.items()})
 
     @property
     def carrying(self) -> bool:
@@ -111,6 +119,11 @@ class Course(Aggregate):
     def totals(self) -> tuple[LineTotals, ...]:
         """Every line as events tell it."""
         return tuple(totals_of(line) for line in self.lines.values())
+
+    def weight_g_of(self, quantities: Mapping[LineId, int]) -> int:
+        """What is known of the weight of so much of each line; a line that is not here weighs nothing."""
+        known = self.lines.keys() & quantities.keys()
+        return sum(quantities[line_id] for line_id in known if self.lines[line_id].unit == "g")
 
     def span_of_claim(self, claimed_at: datetime) -> Window:
         """When a claim made then keeps its volunteer busy: from the pickup window's beginning to the last window's end."""
@@ -145,17 +158,26 @@ class Course(Aggregate):
         self.pickup_window, self.dropoff_window = event.pickup_window, event.dropoff_window
         self.request_id, self.planned_by, self.planned_at = event.request_id, event.planned_by, event.planned_at
         for line in event.lines:
-            self.lines[line.line_id] = Line(
-                line_id=line.line_id,
-                batch_id=line.batch_id,
-                provider_id=line.provider_id,
-                product_name=line.product_name,
-                category=line.category,
-                storage=line.storage,
-                unit=line.unit,
-                planned=line.quantity,
-                use_by_at=line.use_by_at,
-            )
+            self.lines[line.line_id] = line_of(line)
+
+    def _on_DeliverySplitOff(self, event: facts.DeliverySplitOff) -> None:  # noqa: N802
+        self.receiving_organization_id = event.receiving_organization_id
+        self.receiving_place_id, self.pickup_place_id = event.receiving_place_id, event.pickup_place_id
+        self.pickup_window, self.dropoff_window = event.pickup_window, event.dropoff_window
+        self.request_id, self.planned_by, self.planned_at = event.request_id, event.planned_by, event.planned_at
+        self.parent_id, self.splits_left = event.parent_id, event.splits_left
+        for line in event.lines:
+            self.lines[line.line_id] = replace(line_of(line), hold=HoldState.GRANTED)
+
+    def _on_DeliverySplit(self, event: facts.DeliverySplit) -> None:  # noqa: N802
+        self.sibling_ids.append(event.sibling_id)
+        self.splits_left = event.splits_left
+        for moved in event.moved:
+            line = self.lines[moved.line_id]
+            if line.planned == moved.quantity:
+                del self.lines[moved.line_id]
+            else:
+                self.lines[moved.line_id] = replace(line, planned=line.planned - moved.quantity)
 
     def _on_HoldGranted(self, event: facts.HoldGranted) -> None:  # noqa: N802
         self.lines[event.line_id] = replace(self.lines[event.line_id], hold=HoldState.GRANTED)
@@ -170,12 +192,22 @@ class Course(Aggregate):
         self.status, self.volunteer_id = Status.CLAIMED, event.volunteer_id
         self.claimed_at, self.confirm_by = event.claimed_at, event.confirm_by
         self.secret_version += 1
+        self._stop_waiting(event.volunteer_id)
 
     def _on_ClaimConfirmed(self, _event: facts.ClaimConfirmed) -> None:  # noqa: N802
         self.confirm_by = None
 
     def _on_ClaimReleased(self, _event: facts.ClaimReleased) -> None:  # noqa: N802
         self.status, self.volunteer_id, self.claimed_at, self.confirm_by = Status.OPEN, None, None, None
+
+    def _on_WaitingListJoined(self, event: facts.WaitingListJoined) -> None:  # noqa: N802
+        self.waiting.append(event.volunteer_id)
+
+    def _on_WaitingListLeft(self, event: facts.WaitingListLeft) -> None:  # noqa: N802
+        self._stop_waiting(event.volunteer_id)
+
+    def _on_WaitingVolunteerCalled(self, event: facts.WaitingVolunteerCalled) -> None:  # noqa: N802
+        self._stop_waiting(event.volunteer_id)
 
     def _on_VolunteerNoShow(self, event: facts.VolunteerNoShow) -> None:  # noqa: N802
         self.no_shows.append(
@@ -192,6 +224,7 @@ class Course(Aggregate):
 
     def _on_PickupConfirmed(self, event: facts.PickupConfirmed) -> None:  # noqa: N802
         self.status, self.picked_up_at, self.confirm_by = Status.IN_TRANSIT, event.picked_up_at, None
+        self.waiting = []
         self._take(event.lines)
 
     def _on_DropoffRefused(self, event: facts.DropoffRefused) -> None:  # noqa: N802
@@ -250,6 +283,25 @@ class Course(Aggregate):
 
     def _end(self, status: Status, *, at: datetime | None = None, reason: str | None = None) -> None:
         self.status, self.ended_at, self.ended_reason = status, at, reason
+        self.waiting = []
+
+    def _stop_waiting(self, volunteer_id: UserId) -> None:
+        self.waiting = [each for each in self.waiting if each != volunteer_id]
+
+
+def line_of(planned: PlannedLine) -> Line:
+    """A line as it is planned, its hold not granted yet."""
+    return Line(
+        line_id=planned.line_id,
+        batch_id=planned.batch_id,
+        provider_id=planned.provider_id,
+        product_name=planned.product_name,
+        category=planned.category,
+        storage=planned.storage,
+        unit=planned.unit,
+        planned=planned.quantity,
+        use_by_at=planned.use_by_at,
+    )
 
 
 def totals_of(line: Line) -> LineTotals:

@@ -13,7 +13,8 @@ from typing import Self
 from chassis.kernel import Invalid
 
 from deliveries.domain import facts, guards, refusals
-from deliveries.domain.course import Course, totals_of
+from deliveries.domain.course import totals_of
+from deliveries.domain.sharing import Shared
 from deliveries.domain.terms import (
     CONFIRM_AHEAD,
     CONFIRM_UNTIL,
@@ -25,6 +26,7 @@ from deliveries.domain.terms import (
     LineId,
     LineTotals,
     OrganizationId,
+    Part,
     PlaceId,
     PlannedLine,
     RequestId,
@@ -36,7 +38,7 @@ from deliveries.domain.terms import (
 
 
 @dataclass
-class Delivery(Course):
+class Delivery(Shared):
     """Goods brought from one place to another by one volunteer at a time, with custody known at every moment.
 
     People's commands are refused with an error; commands of messages and timers record nothing when they come late.
@@ -118,9 +120,12 @@ class Delivery(Course):
         overlapping: bool,
         claims_today: int,
         daily_cap: int,
-    ) -> None:
-        """Give an open delivery to a volunteer; the others find it claimed."""
+        part: Part | None = None,
+    ) -> Self | None:
+        """Give an open delivery, or a part of it, to a volunteer; the others find it claimed. Returns what is left, open."""
         self.require("claim")
+        if part is not None:
+            guards.require_part(self.lines, part.taken)
         guards.require_claimable(
             active=active,
             vehicle_fits=vehicle_fits,
@@ -128,9 +133,10 @@ class Delivery(Course):
             claims_today=claims_today,
             daily_cap=daily_cap,
         )
-        if self.use_by_at is not None and self.use_by_at < now + min_handling:
-            raise refusals.NotEnoughTime(use_by_at=self.use_by_at)
+        self._require_time(part, earliest=now + min_handling)
+        rest = None if part is None else self._split(part, now=now)
         self._claim(volunteer_id, now=now, confirm_by=self._confirm_by(now))
+        return rest
 
     def reassign(self, volunteer_id: UserId, *, reason: str, now: datetime) -> None:
         """A coordinator gives the delivery to somebody; it counts as confirmed."""
@@ -149,7 +155,7 @@ class Delivery(Course):
 
     def release(self, *, reason: str) -> None:
         """The volunteer gives the claim back."""
-        self.record(facts.ClaimReleased(volunteer_id=self._claimant("release"), reason=reason))
+        self._release(self._claimant("release"), reason=reason)
 
     def release_unconfirmed(self, *, now: datetime) -> None:
         """A timer takes back a claim nobody confirmed in time; otherwise nothing."""
@@ -162,7 +168,7 @@ class Delivery(Course):
         if self.pickup_window is not None and now < self.pickup_window.from_at:
             raise refusals.TooEarly(from_at=self.pickup_window.from_at)
         self.record(facts.VolunteerNoShow(volunteer_id=volunteer_id, reported_by=reported_by, reported_at=now))
-        self.record(facts.ClaimReleased(volunteer_id=volunteer_id, reason="no-show"))
+        self._release(volunteer_id, reason="no-show")
 
     def contest_no_show(self, volunteer_id: UserId, *, reason: str) -> None:
         """The volunteer says otherwise, whatever became of the delivery since."""
@@ -179,15 +185,19 @@ class Delivery(Course):
         *,
         given_by: UserId,
         now: datetime,
+        entered_at: datetime | None = None,
         temperature_dc: int | None = None,
         override_reason: str | None = None,
     ) -> None:
-        """The provider hands over at most what was planned of every line, and something."""
+        """The provider hands over at most what was planned of every line, and something.
+
+        What was `entered_at` another time has to hold then and now.
+        """
         volunteer_id = self._claimant("pickup")
         guards.require_other_person(given_by, volunteer_id)
         guards.require_picked(self.lines, picked)
         moved = [line for line_id, line in self.lines.items() if picked[line_id] > 0]
-        guards.require_unexpired(moved, now=now)
+        guards.require_unexpired(moved, now=max(now, entered_at or now))
         guards.require_in_band([line.storage for line in moved], temperature_dc)
         self.record(
             facts.PickupConfirmed(
@@ -204,15 +214,19 @@ class Delivery(Course):
         dropped: Mapping[LineId, Dropped],
         *,
         now: datetime,
+        entered_at: datetime | None = None,
         temperature_dc: int | None = None,
         override_reason: str | None = None,
         reason: str = "rejected",
     ) -> None:
-        """The receiver takes or rejects everything in hand: all taken completes, anything rejected goes elsewhere."""
+        """The receiver takes or rejects everything in hand: all taken completes, anything rejected goes elsewhere.
+
+        What was `entered_at` another time has to hold then and now.
+        """
         self.require("dropoff")
         guards.require_dropped(self.lines, dropped)
         taken = [self.lines[line_id] for line_id, drop in dropped.items() if drop.delivered > 0]
-        guards.require_unexpired(taken, now=now)
+        guards.require_unexpired(taken, now=max(now, entered_at or now))
         guards.require_in_band([line.storage for line in taken], temperature_dc)
         totals = tuple(totals_of(drop_off(line, dropped.get(line.line_id))) for line in self.lines.values())
         if any(drop.rejected for drop in dropped.values()):
@@ -293,14 +307,23 @@ class Delivery(Course):
         return self.volunteer_id
 
     def _awaits_hold(self, line_id: LineId) -> bool:
+        if self.status is not Status.PLANNED:  # the line may be another delivery's by now
+            return False
         guards.require_known(self.lines, [line_id])
-        return self.status is Status.PLANNED and self.lines[line_id].hold is HoldState.PENDING
+        return self.lines[line_id].hold is HoldState.PENDING
 
     def _confirm_by(self, now: datetime) -> datetime | None:
         """Until when a claim made now has to be confirmed; None when it is near enough to count as confirmed."""
         if self.pickup_window is None or self.pickup_window.from_at - now <= CONFIRM_AHEAD:
             return None
         return self.pickup_window.from_at - CONFIRM_UNTIL
+
+    def _require_time(self, part: Part | None, *, earliest: datetime) -> None:
+        """What is taken is safe until then."""
+        taken = self.lines.keys() if part is None else part.taken.keys()
+        use_by_at = min((at for line_id in taken if (at := self.lines[line_id].use_by_at)), default=None)
+        if use_by_at is not None and use_by_at < earliest:
+            raise refusals.NotEnoughTime(use_by_at=use_by_at)
 
     def _require_unspoiled(self, lines: Collection[Line]) -> None:
         causes = {self.spoiled.get(line.batch_id) for line in lines}

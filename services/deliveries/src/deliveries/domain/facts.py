@@ -10,8 +10,10 @@ from datetime import datetime
 
 from deliveries.domain.terms import (
     BatchId,
+    DeliveryId,
     LineId,
     LineTotals,
+    MovedLine,
     OrganizationId,
     PlaceId,
     PlannedLine,
@@ -26,6 +28,33 @@ from deliveries.domain.terms import (
 class DeliveryPlanned:
     """Somebody planned to bring goods to a place; holds are asked for."""
 
+    receiving_organization_id: OrganizationId
+    receiving_place_id: PlaceId
+    pickup_place_id: PlaceId
+    lines: tuple[PlannedLine, ...]
+    pickup_window: Window | None
+    dropoff_window: Window | None
+    request_id: RequestId | None
+    planned_by: UserId
+    planned_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliverySplit:
+    """What a volunteer does not take goes on as the delivery `sibling_id`; so often may this one still be split."""
+
+    sibling_id: DeliveryId
+    moved: tuple[MovedLine, ...]
+    splits_left: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliverySplitOff:
+    """The rest of the delivery `parent_id`, as a delivery of its own; its goods are held already."""
+
+    parent_id: DeliveryId
+    moved: tuple[MovedLine, ...]
+    splits_left: int
     receiving_organization_id: OrganizationId
     receiving_place_id: PlaceId
     pickup_place_id: PlaceId
@@ -82,6 +111,27 @@ class ClaimReleased:
 
     volunteer_id: UserId
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingListJoined:
+    """Somebody would carry it if it were open again."""
+
+    volunteer_id: UserId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingListLeft:
+    """Somebody waits no longer."""
+
+    volunteer_id: UserId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingVolunteerCalled:
+    """It is open again; the first who waited is told, and waits no longer."""
+
+    volunteer_id: UserId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,12 +257,17 @@ EVENTS: dict[str, type] = {
     event.__name__: event
     for event in (
         DeliveryPlanned,
+        DeliverySplit,
+        DeliverySplitOff,
         HoldGranted,
         HoldRejected,
         DeliveryOpened,
         DeliveryClaimed,
         ClaimConfirmed,
         ClaimReleased,
+        WaitingListJoined,
+        WaitingListLeft,
+        WaitingVolunteerCalled,
         VolunteerNoShow,
         NoShowContested,
         PickupConfirmed,

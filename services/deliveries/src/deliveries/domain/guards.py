@@ -47,6 +47,16 @@ def require_plannable(lines: Collection[PlannedLine], *, accepts: Collection[str
         raise refusals.MixedStorage(storages=banded)
 
 
+def require_part(lines: Mapping[LineId, Line], taken: Mapping[LineId, int]) -> None:
+    """A part names lines of the delivery and takes of each at least one and at most what is planned."""
+    require_known(lines, taken)
+    for line_id, quantity in taken.items():
+        if not 1 <= quantity <= lines[line_id].planned:
+            raise refusals.QuantityMismatch(line_id=line_id, planned=lines[line_id].planned, taken=quantity)
+    if not taken:
+        raise Invalid("say what you take", pointer="/lines")
+
+
 def require_claimable(
     *, active: bool, vehicle_fits: bool, overlapping: bool, claims_today: int, daily_cap: int
 ) -> None:

@@ -65,6 +65,24 @@ class ClaimCapReached(Conflict):
     slug = "claim-cap-reached"
 
 
+class TooManyParts(Conflict):
+    """The delivery was split so often that it is claimed whole from now on."""
+
+    slug = "too-many-parts"
+
+
+class WaitingListFull(Conflict):
+    """More volunteers wait for it than will ever be called."""
+
+    slug = "waiting-list-full"
+
+
+class AlreadyYours(Conflict):
+    """Who carries a delivery does not wait for it."""
+
+    slug = "already-yours"
+
+
 class NotEnoughTime(Conflict):
     """Not enough safe time is left to carry the goods."""
 
@@ -129,6 +147,12 @@ class WrongCode(Conflict):
     """The code is not the one shown; `tries_left` says how often one may try again."""
 
     slug = "wrong-code"
+
+
+class OfflineCodeRefused(Conflict):
+    """The moment at which a code is said to have been entered cannot be; `reason` says why."""
+
+    slug = "offline-code-refused"
 
 
 class CodeLocked(Locked):

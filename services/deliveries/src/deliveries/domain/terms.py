@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -22,6 +23,8 @@ NO_PLACE = PlaceId(NIL)
 LINES_MAX = 50  # what one vehicle carries and one person counts at a door
 CONFIRM_AHEAD = timedelta(hours=2)  # a claim made earlier than this before the pickup has to be confirmed
 CONFIRM_UNTIL = timedelta(minutes=60)  # before the pickup
+SPLITS_MAX = 64  # parts that one plan may end in, less one: enough for bicycles, and nobody crumbles a delivery
+WAITING_MAX = 20  # who comes later has hardly a chance
 CLAIM_SPAN_MIN = timedelta(hours=1)  # a claim keeps its volunteer busy at least this long
 
 
@@ -76,8 +79,8 @@ class Spoilage(StrEnum):
 # The one table from a state to the commands a person may give in it.
 ALLOWED: dict[Status, list[str]] = {
     Status.PLANNED: ["cancel"],
-    Status.OPEN: ["claim", "cancel", "reassign"],
-    Status.CLAIMED: ["pickup", "release", "confirm", "no-show", "fail", "cancel", "reassign"],
+    Status.OPEN: ["claim", "waiting-list", "cancel", "reassign"],
+    Status.CLAIMED: ["pickup", "release", "confirm", "no-show", "fail", "waiting-list", "cancel", "reassign"],
     Status.IN_TRANSIT: ["dropoff", "refuse", "lost"],
     Status.REROUTING: ["reroute", "return", "discard", "lost"],
     Status.DELIVERED: [],
@@ -163,6 +166,25 @@ class LineTotals:
     returned: int
     discarded: int
     lost: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What a volunteer takes of the lines named, and the ids under which the rest goes on: one for every line there is."""
+
+    taken: Mapping[LineId, int]
+    sibling_id: DeliveryId
+    sibling_line_ids: Mapping[LineId, LineId]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MovedLine:
+    """So much of a line goes on as a line of the sibling."""
+
+    line_id: LineId
+    sibling_line_id: LineId
+    batch_id: BatchId
+    quantity: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

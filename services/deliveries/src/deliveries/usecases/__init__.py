@@ -2,9 +2,19 @@
 
 from deliveries.repository import KnownBatch, know_batch, know_volunteer
 from deliveries.usecases.asking import Asked, NotYourDelivery, Policy
-from deliveries.usecases.claims import claim, confirm, contest_no_show, no_show, reassign, release
+from deliveries.usecases.claims import (
+    claim,
+    confirm,
+    contest_no_show,
+    join_waiting_list,
+    leave_waiting_list,
+    no_show,
+    reassign,
+    release,
+)
 from deliveries.usecases.custody import Custody, show_code
 from deliveries.usecases.ends import cancel, fail
+from deliveries.usecases.following import Following
 from deliveries.usecases.handovers import (
     dropoff,
     override_dropoff,
@@ -25,17 +35,21 @@ from deliveries.usecases.reactions import (
 )
 from deliveries.usecases.road import discard, lose, refuse, reroute
 from deliveries.usecases.saving import EXPIRE, UNCONFIRMED
-from deliveries.usecases.seeing import history
+from deliveries.usecases.seeing import WhereTo, history, offers, where_to
+from deliveries.usecases.stages import entered
+from deliveries.usecases.stages import timers as stage_timers
 
 __all__ = [
     "EXPIRE",
     "UNCONFIRMED",
     "Asked",
     "Custody",
+    "Following",
     "KnownBatch",
     "NewDelivery",
     "NotYourDelivery",
     "Policy",
+    "WhereTo",
     "batch_spoiled",
     "cancel",
     "claim",
@@ -43,14 +57,18 @@ __all__ = [
     "contest_no_show",
     "discard",
     "dropoff",
+    "entered",
     "expire",
     "fail",
     "grant_hold",
     "history",
+    "join_waiting_list",
     "know_batch",
     "know_volunteer",
+    "leave_waiting_list",
     "lose",
     "no_show",
+    "offers",
     "organization_gone",
     "override_dropoff",
     "override_pickup",
@@ -65,5 +83,7 @@ __all__ = [
     "reroute",
     "return_",
     "show_code",
+    "stage_timers",
     "volunteer_suspended",
+    "where_to",
 ]

@@ -48,7 +48,10 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A command about one delivery: who gives it, when, and the version they have in mind."""
+    """A command about one delivery: who gives it, when, and the version they have in mind.
+
+    `client_time` is when an app that had no network says it was given; None when it comes at once.
+    """
 
     tx: Transaction
     principal: Principal
@@ -56,6 +59,7 @@ class Asked:
     now: datetime
     if_match: int | None
     policy: Policy
+    client_time: datetime | None = None
 
     @property
     def user_id(self) -> UserId:

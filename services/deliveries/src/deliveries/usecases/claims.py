@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from uuid import UUID
+
+from chassis.kernel import new_id
 
 from deliveries import queries
 from deliveries.domain import (
     ClaimOverlaps,
     Delivery,
+    DeliveryId,
     DeliveryNotFound,
+    LineId,
+    Part,
     UserId,
     VolunteerNotActive,
     require_other_person,
@@ -25,13 +31,14 @@ from deliveries.usecases.asking import (
     seen,
     under_locks,
 )
+from deliveries.usecases.custody import Custody
 from deliveries.usecases.saving import save
 
 DAY = timedelta(hours=24)
 
 
-async def claim(asked: Asked) -> Delivery:
-    """Take an open delivery on; whoever comes second finds it claimed."""
+async def claim(asked: Asked, custody: Custody, *, taken: Mapping[LineId, int] | None = None) -> Delivery:
+    """Take an open delivery on, or so much of its lines; whoever comes second finds it claimed, or the rest of it open."""
     under_locks(asked)
     volunteer = await locked_volunteer(asked.tx, asked.principal.id)
     delivery = await _once_open(asked)
@@ -42,16 +49,44 @@ async def claim(asked: Asked) -> Delivery:
         span=delivery.span_of_claim(asked.now),
         since=asked.now - DAY,
     )
-    delivery.claim(
+    rest = delivery.claim(
         asked.user_id,
         now=asked.now,
         min_handling=asked.policy.min_handling,
         active=volunteer is not None and volunteer.active,
-        vehicle_fits=volunteer is not None and volunteer.carries(delivery.weight_g),
+        vehicle_fits=volunteer is not None and volunteer.carries(_weight_g(delivery, taken)),
         overlapping=overlapping,
         claims_today=claims_today,
         daily_cap=asked.policy.claims_per_day_max,
+        part=None if taken is None else _part(delivery, taken),
     )
+    if rest is not None:
+        custody.begin(asked.tx, DeliveryId(rest.id))
+        _saved(asked, rest)
+    return _saved(asked, delivery)
+
+
+def _weight_g(delivery: Delivery, taken: Mapping[LineId, int] | None) -> int:
+    return delivery.weight_g if taken is None else delivery.weight_g_of(taken)
+
+
+def _part(delivery: Delivery, taken: Mapping[LineId, int]) -> Part:
+    sibling_line_ids = {line_id: LineId(new_id()) for line_id in delivery.lines}
+    return Part(taken=taken, sibling_id=DeliveryId(new_id()), sibling_line_ids=sibling_line_ids)
+
+
+async def join_waiting_list(asked: Asked) -> Delivery:
+    """Be told when the claim is released; also for who does not see it now, but could when it was open."""
+    volunteer = await locked_volunteer(asked.tx, asked.principal.id)
+    delivery = await _once_open(asked)
+    delivery.join_waiting_list(asked.user_id, active=volunteer is not None and volunteer.active)
+    return _saved(asked, delivery)
+
+
+async def leave_waiting_list(asked: Asked) -> Delivery:
+    """Wait no longer; who does not wait may ask so too."""
+    delivery = await _once_open(asked)
+    delivery.leave_waiting_list(asked.user_id)
     return _saved(asked, delivery)
 
 

@@ -9,7 +9,16 @@ from chassis.database import Database, Transaction
 from chassis.idempotency import Vault
 
 from deliveries import repository
-from deliveries.domain import Code, Delivery, DeliveryId, Handshake, code_at, code_matches, require_other_person
+from deliveries.domain import (
+    Code,
+    Delivery,
+    DeliveryId,
+    Handshake,
+    code_at,
+    code_matches,
+    entered_at,
+    require_other_person,
+)
 from deliveries.usecases.asking import Asked, NotYourDelivery, require_member, seen
 
 SECRET_BYTES = 32
@@ -32,14 +41,19 @@ class Custody:
         secret = await self._secret(tx, delivery)
         return code_at(secret, version=delivery.secret_version, stage=stage, now=now)
 
-    async def check(self, tx: Transaction, delivery: Delivery, code: str, *, stage: Handshake, now: datetime) -> None:
+    async def check(self, asked: Asked, delivery: Delivery, code: str, *, stage: Handshake) -> datetime:
         """Pass only with the right code and tries left; a wrong one stays counted though the command is refused.
+
+        Returns when it was entered: a code from an app without a network is judged by that app's clock, within bounds, while
+        tries are counted by ours.
 
         Tries of one stage come one by one, in a short transaction of their own. A command that runs again under
         locks was counted the first time; it must not wait for a second connection while it holds one.
         """
+        tx, now = asked.tx, asked.now
+        entered = entered_at(asked.client_time, claimed_at=delivery.claimed_at, now=now)
         secret = await self._secret(tx, delivery)
-        right = code_matches(secret, code, version=delivery.secret_version, stage=stage, now=now)
+        right = code_matches(secret, code, version=delivery.secret_version, stage=stage, now=entered)
         if tx.locking:
             tries = await repository.locked_tries(tx, delivery.id, stage)
         else:
@@ -51,6 +65,7 @@ class Custody:
                     repository.keep_tries(own, delivery.id, stage, tries)
         if not right:
             raise tries.refusal(now)
+        return entered
 
     async def _secret(self, tx: Transaction, delivery: Delivery) -> bytes:
         return self._vault.open(await repository.sealed_secret(tx, delivery.id))

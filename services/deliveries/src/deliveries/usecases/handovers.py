@@ -18,8 +18,8 @@ async def pickup(
     require_member(asked.principal, delivery.provider_ids, "the provider's members")
     delivery.require("pickup")
     require_other_person(asked.user_id, delivery.volunteer_id)
-    await custody.check(asked.tx, delivery, code, stage=Handshake.PICKUP, now=asked.now)
-    delivery.pickup(picked, given_by=asked.user_id, now=asked.now, temperature_dc=temperature_dc)
+    entered_at = await custody.check(asked, delivery, code, stage=Handshake.PICKUP)
+    delivery.pickup(picked, given_by=asked.user_id, now=asked.now, entered_at=entered_at, temperature_dc=temperature_dc)
     return _saved(asked, delivery)
 
 
@@ -35,8 +35,8 @@ async def dropoff(
     """The volunteer enters the receiver's code; `reason` says why anything was rejected."""
     delivery = await carried(asked)
     delivery.require("dropoff")
-    await custody.check(asked.tx, delivery, code, stage=Handshake.DROPOFF, now=asked.now)
-    delivery.dropoff(dropped, now=asked.now, temperature_dc=temperature_dc, reason=reason)
+    entered_at = await custody.check(asked, delivery, code, stage=Handshake.DROPOFF)
+    delivery.dropoff(dropped, now=asked.now, entered_at=entered_at, temperature_dc=temperature_dc, reason=reason)
     return _saved(asked, delivery)
 
 
@@ -44,7 +44,7 @@ async def return_(asked: Asked, custody: Custody, *, code: str, usable: bool) ->
     """The volunteer enters the provider's code."""
     delivery = await carried(asked)
     delivery.require("return")
-    await custody.check(asked.tx, delivery, code, stage=Handshake.RETURN, now=asked.now)
+    await custody.check(asked, delivery, code, stage=Handshake.RETURN)
     delivery.return_(now=asked.now, usable=usable)
     return _saved(asked, delivery)
 

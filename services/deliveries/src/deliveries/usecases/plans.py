@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TypedDict
 from uuid import UUID
@@ -13,6 +13,7 @@ from chassis.kernel import Conflict, NotFound, new_id
 
 from deliveries.domain import (
     BatchId,
+    CategoryNotAccepted,
     Delivery,
     DeliveryId,
     LineId,
@@ -77,6 +78,7 @@ async def plan(
     batches = await _seen_batches(tx, directory, principal, [batch_id for batch_id, _ in asked["lines"]])
     _require_right(principal, batches, place)
     await require_receiving(directory, place)
+    require_taken(place, batches.values())
     await _require_on_offer(directory, batches)
     request_id = asked["request_id"]
     delivery_id = DeliveryId(new_id())
@@ -113,6 +115,13 @@ async def require_receiving(directory: Directory, place: Place) -> None:
         raise PlaceNotForReceiving
     if await directory.organization_status(place.organization_id) != "verified":
         raise OrganizationNotVerified(organization_id=place.organization_id)
+
+
+def require_taken(place: Place, batches: Iterable[KnownBatch]) -> None:
+    """The place takes such goods in, by what it accepts and by its stop-list."""
+    refused = sorted({batch.category for batch in batches if not place.takes(batch.category, batch.gtin)})
+    if refused:
+        raise CategoryNotAccepted(categories=refused)
 
 
 def _own(principal: Principal, of: Place | KnownBatch) -> bool:

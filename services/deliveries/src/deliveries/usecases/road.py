@@ -8,8 +8,9 @@ from uuid import UUID
 from chassis.access import Directory
 
 from deliveries.domain import Delivery, LineId, OrganizationId, PlaceId
+from deliveries.repository import known_batches
 from deliveries.usecases.asking import Asked, carried, require_member, seen
-from deliveries.usecases.plans import receiving_place, require_receiving
+from deliveries.usecases.plans import receiving_place, require_receiving, require_taken
 from deliveries.usecases.saving import save
 
 
@@ -31,6 +32,8 @@ async def reroute(asked: Asked, *, place_id: UUID) -> Delivery:
     directory = Directory(lambda: asked.tx, ttl_s=0)  # the command's own connection: a rerun holds one already
     place = await receiving_place(directory, asked.principal, place_id)
     await require_receiving(directory, place)
+    carried_on = [line.batch_id for line in delivery.lines.values() if line.in_hand]
+    require_taken(place, (await known_batches(asked.tx, carried_on)).values())
     delivery.reroute(
         organization_id=OrganizationId(place.organization_id),
         place_id=PlaceId(place.id),

@@ -9,7 +9,7 @@ from chassis.database import Row
 from chassis.pagination import Page, PageAsked
 from chassis.routing import IfMatch, Now, Person, Tx, api_router, set_etag
 from chassis.wire import Body, Integer, Latitude, Longitude, Name, Near, RadiusM, Text, UtcMoment, View, point_of
-from contracts.values import Category, IbgeCity, PlaceRole
+from contracts.values import STOPPED_MAX, Category, IbgeCity, PlaceRole, Stopped
 from fastapi import Response
 from pydantic import ConfigDict, Field, StringConstraints
 
@@ -23,11 +23,12 @@ Address = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern
 Cep = Annotated[str, StringConstraints(pattern="^[0-9]{5}-?[0-9]{3}$")]
 Roles = Annotated[list[PlaceRole], Field(min_length=1, max_length=2), *EachOnce]
 Accepts = Annotated[list[Category], Field(max_length=16), *EachOnce]
+StopList = Annotated[list[Stopped], Field(max_length=STOPPED_MAX), *EachOnce]
 People = Annotated[Integer, Field(ge=0, le=1_000_000)]
 
 
 class PlaceIn(Body):
-    """A place to add; an empty `accepts` takes every category."""
+    """A place to add; an empty `accepts` takes every category. `stop_list` names categories and GTINs it never takes."""
 
     organization_id: UUID
     name: Name
@@ -39,6 +40,7 @@ class PlaceIn(Body):
     lon: Longitude
     tz: Zone = "America/Sao_Paulo"
     accepts: Accepts = []
+    stop_list: StopList = []
     opening_hours: Text | None = None
     people_served: People | None = None
 
@@ -68,6 +70,7 @@ class PlaceChangeIn(Body):
     lon: Longitude = _absent()
     tz: Zone = _absent()
     accepts: Accepts = _absent()
+    stop_list: StopList = _absent()
     opening_hours: Text | None = None
     people_served: People | None = None
 
@@ -87,6 +90,7 @@ class PlaceOut(View):
     lon: float
     tz: str
     accepts: list[Category]
+    stop_list: list[Stopped]
     opening_hours: str | None
     people_served: int | None
     added_at: UtcMoment
@@ -110,8 +114,8 @@ def _values(body: Body, names: set[str]) -> dict[str, Any]:
     values = {name: getattr(body, name) for name in names}
     if "roles" in values:
         values["roles"] = tuple(domain.PlaceRole(role) for role in values["roles"])
-    if "accepts" in values:
-        values["accepts"] = tuple(values["accepts"])
+    for name in values.keys() & {"accepts", "stop_list"}:
+        values[name] = tuple(values[name])
     if values.get("cep"):
         values["cep"] = values["cep"].replace("-", "")
     return values

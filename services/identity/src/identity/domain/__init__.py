@@ -1,7 +1,7 @@
 """Identity: who takes part, where, and who may act. Pure rules; time and ids are told."""
 
 from identity.domain.api_key import ACTIVE_KEYS_MAX, ApiKey
-from identity.domain.facts import EVENTS
+from identity.domain.facts import EVENTS, UPCASTERS
 from identity.domain.organization import MEMBERS_MAX, Organization
 from identity.domain.place import Place
 from identity.domain.refusals import (
@@ -64,6 +64,7 @@ __all__ = [
     "MEMBERS_MAX",
     "PASSWORD_CHARS_MAX",
     "PASSWORD_CHARS_MIN",
+    "UPCASTERS",
     "ApiKey",
     "ApiKeyId",
     "ApiKeyNotActive",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, ClassVar
 
 from identity.domain.terms import (
     KeyEnvironment,
@@ -72,6 +73,8 @@ class MembershipRevoked:
 class PlaceAdded:
     """An organization added a place."""
 
+    stored_revision: ClassVar[int] = 2
+
     organization_id: OrganizationId
     details: PlaceDetails
     added_at: datetime
@@ -80,6 +83,8 @@ class PlaceAdded:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlaceChanged:
     """The place as it is now."""
+
+    stored_revision: ClassVar[int] = 2
 
     details: PlaceDetails
 
@@ -176,3 +181,11 @@ EVENTS: dict[str, type] = {
         SigningKeyPublished,
     )
 }
+
+
+def _with_stop_list(data: dict[str, Any]) -> dict[str, Any]:
+    """Places had no stop-list: they took whatever they accepted."""
+    return {**data, "details": {**data["details"], "stop_list": []}}
+
+
+UPCASTERS = {("PlaceAdded", 1): _with_stop_list, ("PlaceChanged", 1): _with_stop_list}

@@ -92,7 +92,7 @@ class ApiKeyStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlaceDetails:
-    """What an organization says of a place; an empty `accepts` takes every category."""
+    """What an organization says of a place; an empty `accepts` takes every category, what is on the stop-list excepted."""
 
     name: str
     roles: tuple[PlaceRole, ...]
@@ -105,6 +105,7 @@ class PlaceDetails:
     cep: str | None = None
     opening_hours: str | None = None
     people_served: int | None = None
+    stop_list: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,5 @@
 """The public routes of resources."""
 
-from resources.api import requests, reservations
+from resources.api import matches, requests, reservations
 
-ROUTERS = [requests.router, reservations.router]
+ROUTERS = [requests.router, reservations.router, matches.router]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from chassis.database import Row
@@ -18,6 +18,8 @@ from resources import domain, usecases
 
 Status = Literal["open", "fulfilled", "closed", "cancelled", "expired"]
 ReservationStatus = Literal["reserved", "in_delivery", "received", "refused", "cancelled", "expired"]
+MatchStatus = Literal["proposed", "accepted", "declined", "expired", "withdrawn"]
+Flag = Literal["true", "false"]
 
 
 class LineIn(Body):
@@ -151,6 +153,48 @@ class ReservationOut(View):
     delivery_id: UUID | None
     reserved_at: UtcMoment
     expires_at: UtcMoment
+
+
+class MatchReasonOut(View):
+    """What speaks for the match: between 0 and 1, how much it weighs, and the facts behind it."""
+
+    word: Literal["need", "distance", "capacity", "time", "fairness"]
+    value: float
+    weight: float
+    facts: dict[str, int | str]
+
+
+class MatchOut(View):
+    """A part of a batch of `provider_organization_id` that could serve a line of a request of `organization_id`."""
+
+    id: UUID
+    version: int
+    status: MatchStatus
+    allowed: list[str]
+    batch_id: UUID
+    request_id: UUID
+    line_id: UUID
+    organization_id: UUID
+    provider_organization_id: UUID
+    place_id: UUID
+    pickup_place_id: UUID
+    category: Category
+    gtin: str | None
+    product_name: str
+    unit: Unit
+    quantity: int
+    score: float
+    reasons: list[MatchReasonOut]
+    proposed_at: UtcMoment
+    expires_at: UtcMoment
+    reservation_id: UUID | None
+    reason: str | None
+
+
+def match_of(state: Mapping[str, Any]) -> MatchOut:
+    """A match, from its state."""
+    allowed = domain.MATCH_ALLOWED[domain.MatchStatus(state["status"])]
+    return MatchOut.model_validate({**state, "provider_organization_id": state["provider_id"], "allowed": allowed})
 
 
 def request_of_row(row: Row) -> RequestOut:

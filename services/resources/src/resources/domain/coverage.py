@@ -9,12 +9,14 @@ from datetime import datetime
 from chassis.kernel import Aggregate
 
 from resources.domain import facts
+from resources.domain.match import Match
 from resources.domain.terms import (
     ALLOWED,
     NO_ORGANIZATION,
     NO_PLACE,
     DeliveryId,
     Goods,
+    Kind,
     Line,
     LineId,
     Need,
@@ -44,6 +46,7 @@ class Coverage(Aggregate):
     opened_by: UserId | None = None
     opened_at: datetime | None = None
     deliveries: list[DeliveryId] = field(default_factory=list)
+    handed_over: dict[DeliveryId, tuple[Goods, ...]] = field(default_factory=dict)
 
     @property
     def listed(self) -> list[Line]:
@@ -65,21 +68,35 @@ class Coverage(Aggregate):
         return self.needed_by_at is not None and self.needed_by_at <= now
 
     def share(self, goods: Sequence[Goods], room: Mapping[LineId, int]) -> tuple[dict[LineId, int], list[Goods]]:
-        """Goods dealt out to lines of their category and unit that have room, and what is left over.
-
-        Lines that ask for a category come before those that ask for one product of it.
-        """
-        left = {(each.category, each.unit): 0 for each in goods}
-        for each in goods:
-            left[each.category, each.unit] += each.quantity
+        """Goods dealt out to the lines that ask for them and have room, and what is left over."""
+        left = added_up(goods)
         taken: dict[LineId, int] = {}
-        for line in sorted(self.listed, key=lambda line: line.gtin is not None):
-            quantity = min(room.get(line.line_id, 0), left.get((line.category or "", line.unit), 0))
+        fitting = [
+            (rank, line.position, line.line_id, kind)
+            for line in self.lines.values()
+            for kind in left
+            if (rank := line.rank_of(kind)) is not None
+        ]
+        for _, _, line_id, kind in sorted(fitting, key=lambda fit: fit[:2]):
+            quantity = min(room.get(line_id, 0) - taken.get(line_id, 0), left[kind])
             if quantity > 0:
-                taken[line.line_id] = quantity
-                left[line.category or "", line.unit] -= quantity
-        rest = [Goods(category=category, unit=unit, quantity=q) for (category, unit), q in left.items() if q > 0]
-        return taken, rest
+                taken[line_id] = taken.get(line_id, 0) + quantity
+                left[kind] -= quantity
+        return taken, goods_of(left)
+
+    def crowded_out(self, proposals: Sequence[Match]) -> list[Match]:
+        """Proposals that it has no room for any more, or that are not what it asks for; the first ones keep their room."""
+        is_open = self.status is Status.OPEN
+        room = {line.line_id: line.uncovered for line in self.lines.values()} if is_open else {}
+        out = []
+        for match in proposals:
+            line = self.lines.get(match.line_id)
+            fits = line is not None and line.rank_of((match.category, match.unit, match.gtin)) is not None
+            if fits and match.quantity <= room.get(match.line_id, 0):
+                room[match.line_id] -= match.quantity
+            else:
+                out.append(match)
+        return out
 
     # -- folding -------------------------------------------------------------------------------------------------------
 
@@ -111,7 +128,10 @@ class Coverage(Aggregate):
     def _on_ResourceRequestDeliveryReceived(  # noqa: N802
         self, event: facts.ResourceRequestDeliveryReceived
     ) -> None:
-        self.deliveries.append(event.delivery_id)
+        if event.delivery_id not in self.deliveries:
+            self.deliveries.append(event.delivery_id)
+        if event.totals:
+            self.handed_over[event.delivery_id] = event.totals
         self._add_received(event.quantities)
 
     def _on_ReservationMade(self, event: facts.ReservationMade) -> None:  # noqa: N802
@@ -161,6 +181,23 @@ class Coverage(Aggregate):
             line = self.lines[line_id]
             self.lines[line_id] = replace(line, reserved=line.reserved - quantity)
         self.reservations[reservation_id] = replace(reservation, state=state)
+
+
+def added_up(goods: Sequence[Goods]) -> dict[Kind, int]:
+    """The quantity of each kind."""
+    sums: dict[Kind, int] = {}
+    for each in goods:
+        sums[each.kind] = sums.get(each.kind, 0) + each.quantity
+    return sums
+
+
+def goods_of(sums: Mapping[Kind, int]) -> list[Goods]:
+    """Those kinds of which there is something."""
+    return [
+        Goods(category=category, unit=unit, quantity=quantity, gtin=gtin)
+        for (category, unit, gtin), quantity in sums.items()
+        if quantity > 0
+    ]
 
 
 def line_of(need: Need, position: int, before: Line | None = None) -> Line:

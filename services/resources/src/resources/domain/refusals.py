@@ -65,6 +65,18 @@ class TooManyReservations(Conflict):
     slug = "too-many-reservations"
 
 
+class MatchNotFound(NotFound):
+    """No such match, or not for this caller."""
+
+    slug = "match-not-found"
+
+
+class AnswerTooLate(Conflict):
+    """The time for an answer is over."""
+
+    slug = "match-expired"
+
+
 class SamePerson(Forbidden):
     """One person is never giver and taker of one reservation."""
 

@@ -10,7 +10,7 @@ from typing import Self
 from chassis.kernel import Invalid, InvalidTransition
 
 from resources.domain import facts, guards, refusals
-from resources.domain.coverage import Coverage, need_of
+from resources.domain.coverage import Coverage, added_up, goods_of, need_of
 from resources.domain.terms import (
     RESERVATION_LIFETIME,
     RESERVATIONS_MAX,
@@ -122,7 +122,7 @@ class ResourceRequest(Coverage):
         reservation_id: ReservationId,
         *,
         organization_id: OrganizationId,
-        reserved_by: UserId,
+        reserved_by: UserId | None,
         mode: Mode,
         quantities: Mapping[LineId, int],
         now: datetime,
@@ -179,25 +179,46 @@ class ResourceRequest(Coverage):
         goods: Sequence[Goods],
         now: datetime,
     ) -> None:
-        """A delivery made for the request arrived, also after its end; the same delivery again records nothing.
+        """A delivery made for the request handed goods over, also after its end; `goods` is all of it so far.
 
-        Goods count first for the givers' promises that were on their way with it, then for what nobody promised, never
-        beyond what is needed; the rest is kept as excess.
+        What is more than was counted before counts first for the givers' promises that go with it, then for what nobody
+        promised, never beyond what is needed; the rest is kept as excess. Nothing more records nothing.
         """
-        if delivery_id in self.deliveries:
+        rest: Sequence[Goods] = self._more_of(delivery_id, goods)
+        if not rest:
             return
-        rest: Sequence[Goods] = goods
         for reservation_id, promised in self._brought(delivery_id, brought_by).items():
             arrived, rest = self.share(rest, promised)
             if arrived:
+                self._set_out(reservation_id, delivery_id)
                 self._record_reception(reservation_id, arrived, now=now)
         added, excess = self.share(rest, {line.line_id: line.uncovered for line in self.lines.values()})
         self.record(
             facts.ResourceRequestDeliveryReceived(
-                delivery_id=delivery_id, quantities=added, excess=tuple(excess), received_at=now
+                delivery_id=delivery_id,
+                quantities=added,
+                excess=tuple(excess),
+                received_at=now,
+                totals=tuple(goods_of(added_up(goods))),
             )
         )
         self._fulfil_if_satisfied()
+
+    def plan_delivery(
+        self, delivery_id: DeliveryId, *, brought_by: Collection[OrganizationId], goods: Sequence[Goods]
+    ) -> None:
+        """A delivery was made for the request: the givers' promises that volunteers carry go with it, as far as its goods do."""
+        rest = goods
+        for reservation_id, promised in self._brought(delivery_id, brought_by).items():
+            carried, rest = self.share(rest, promised)
+            if carried:
+                self._set_out(reservation_id, delivery_id)
+
+    def lose_delivery(self, delivery_id: DeliveryId, *, reason: str) -> None:
+        """A delivery ended, or went elsewhere: what was promised with it and did not arrive is needed again."""
+        for reservation_id, each in list(self.reservations.items()):
+            if each.delivery_id == delivery_id and each.state is ReservationState.IN_DELIVERY:
+                self.record(facts.ReservationCancelled(reservation_id=reservation_id, reason=reason))
 
     def refuse(self, reservation_id: ReservationId, *, refused_by: UserId, reason: str) -> None:
         """The receiver does not take what arrived."""
@@ -209,10 +230,15 @@ class ResourceRequest(Coverage):
         self._reservation(reservation_id, "cancel")
         self.record(facts.ReservationCancelled(reservation_id=reservation_id, reason=reason))
 
-    def expire_reservation(self, reservation_id: ReservationId, *, now: datetime) -> None:
-        """A timer ends a promise that is not on its way after 48 hours; otherwise it records nothing."""
+    def expire_reservation(self, reservation_id: ReservationId, *, now: datetime, in_sight: bool = True) -> None:
+        """A timer ends a promise that is not on its way after 48 hours; otherwise it records nothing.
+
+        One that set out with a delivery of which nothing was ever heard (not `in_sight`) is not on its way.
+        """
         reservation = self._known(reservation_id)
-        if reservation.state is ReservationState.RESERVED and reservation.expires_at <= now:
+        waits = reservation.state is ReservationState.RESERVED
+        strays = reservation.state is ReservationState.IN_DELIVERY and not in_sight
+        if (waits or strays) and reservation.expires_at <= now:
             self.record(facts.ReservationExpired(reservation_id=reservation_id, expired_at=now))
 
     # -- rules ---------------------------------------------------------------------------------------------------------
@@ -252,13 +278,31 @@ class ResourceRequest(Coverage):
     def _brought(
         self, delivery_id: DeliveryId, brought_by: Collection[OrganizationId]
     ) -> dict[ReservationId, dict[LineId, int]]:
-        return {
-            reservation_id: each.quantities
-            for reservation_id, each in self.reservations.items()
-            if each.delivery_id == delivery_id
-            and each.state is ReservationState.IN_DELIVERY
-            and each.organization_id in brought_by
+        """The givers' promises that set out with the delivery, then those that may still go with it."""
+        given = {key: each for key, each in self.reservations.items() if each.organization_id in brought_by}
+        with_it = {
+            key: each.quantities
+            for key, each in given.items()
+            if each.delivery_id == delivery_id and each.state is ReservationState.IN_DELIVERY
         }
+        waiting = {
+            key: each.quantities
+            for key, each in given.items()
+            if each.mode is Mode.VOLUNTEER_PICKUP and each.state is ReservationState.RESERVED
+        }
+        return with_it | waiting
+
+    def _more_of(self, delivery_id: DeliveryId, goods: Sequence[Goods]) -> list[Goods]:
+        """What a delivery has handed over beyond what was counted before."""
+        before = self.handed_over.get(delivery_id)
+        if before is None and delivery_id in self.deliveries:
+            return []  # counted whole before totals were kept
+        counted = added_up(before or ())
+        return goods_of({kind: total - counted.get(kind, 0) for kind, total in added_up(goods).items()})
+
+    def _set_out(self, reservation_id: ReservationId, delivery_id: DeliveryId) -> None:
+        if self.reservations[reservation_id].state is ReservationState.RESERVED:
+            self.record(facts.ReservationStarted(reservation_id=reservation_id, delivery_id=delivery_id))
 
     def _record_reception(self, reservation_id: ReservationId, arrived: Mapping[LineId, int], *, now: datetime) -> None:
         self.record(facts.ReservationReceived(reservation_id=reservation_id, quantities=dict(arrived), received_at=now))

@@ -8,17 +8,24 @@ from enum import StrEnum
 from typing import NewType
 from uuid import UUID
 
+BatchId = NewType("BatchId", UUID)
 DeliveryId = NewType("DeliveryId", UUID)
 LineId = NewType("LineId", UUID)
+MatchId = NewType("MatchId", UUID)
 OrganizationId = NewType("OrganizationId", UUID)
 PlaceId = NewType("PlaceId", UUID)
 RequestId = NewType("RequestId", UUID)
 ReservationId = NewType("ReservationId", UUID)
 UserId = NewType("UserId", UUID)
 
+Kind = tuple[str, str, str | None]  # category, unit, GTIN
+
 NIL = UUID(int=0)
+NO_BATCH = BatchId(NIL)
+NO_LINE = LineId(NIL)
 NO_ORGANIZATION = OrganizationId(NIL)
 NO_PLACE = PlaceId(NIL)
+NO_REQUEST = RequestId(NIL)
 LINES_MAX = 100  # a request is a list people read
 QUANTITY_MAX = 1_000_000_000  # a thousand tonnes in grams; sums stay far inside 64 bits
 RESERVATIONS_MAX = 500  # ever made for one request, ended ones included: it is loaded whole for every command
@@ -63,6 +70,26 @@ class ReservationState(StrEnum):
     EXPIRED = "expired"
 
 
+class MatchStatus(StrEnum):
+    """Where a match is in its life; a match that was accepted is a reservation, and may still be withdrawn with its batch."""
+
+    PROPOSED = "proposed"
+    ACCEPTED = "accepted"
+    DECLINED = "declined"
+    EXPIRED = "expired"
+    WITHDRAWN = "withdrawn"
+
+
+class ReasonWord(StrEnum):
+    """What speaks for a match."""
+
+    NEED = "need"
+    DISTANCE = "distance"
+    CAPACITY = "capacity"
+    TIME = "time"
+    FAIRNESS = "fairness"
+
+
 ALLOWED: dict[Status, list[str]] = {
     Status.OPEN: ["change", "reserve", "close", "cancel"],
     Status.FULFILLED: [],
@@ -78,6 +105,30 @@ RESERVATION_ALLOWED: dict[ReservationState, list[str]] = {
     ReservationState.CANCELLED: [],
     ReservationState.EXPIRED: [],
 }
+
+
+MATCH_ALLOWED: dict[MatchStatus, list[str]] = {
+    MatchStatus.PROPOSED: ["accept", "decline"],
+    MatchStatus.ACCEPTED: [],
+    MatchStatus.DECLINED: [],
+    MatchStatus.EXPIRED: [],
+    MatchStatus.WITHDRAWN: [],
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goods:
+    """An amount of some category, as deliveries tell it; of which product where its batch is known."""
+
+    category: str
+    unit: str
+    quantity: int
+    gtin: str | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """What amounts of can be added up."""
+        return self.category, self.unit, self.gtin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,13 +165,27 @@ class Line:
         """What can still be reserved."""
         return self.needed - self.reserved - self.received
 
+    def rank_of(self, kind: Kind) -> int | None:
+        """Whether goods of a kind are what is asked for: the product itself first, then any of its category.
+
+        A product of a category is taken on trust, last, when nobody knows which product the goods are.
+        """
+        category, unit, gtin = kind
+        if unit != self.unit:
+            return None
+        if self.gtin is None:
+            return 1 if category == self.category else None
+        if gtin is None:
+            return 2 if category == self.category else None
+        return 0 if gtin == self.gtin else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:
-    """Somebody's promise to bring part of a request."""
+    """Somebody's promise to bring part of a request; nobody of the donor's made it when the receiver accepted a match."""
 
     organization_id: OrganizationId
-    reserved_by: UserId
+    reserved_by: UserId | None
     mode: Mode
     quantities: dict[LineId, int]
     reserved_at: datetime
@@ -141,9 +206,10 @@ class Reservation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Goods:
-    """An amount of some category, as deliveries tell it."""
+class Reason:
+    """What speaks for a match, between 0 and 1, how much it weighs, and the facts it comes from."""
 
-    category: str
-    unit: str
-    quantity: int
+    word: ReasonWord
+    value: float
+    weight: float
+    facts: dict[str, int | str]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, TypedDict
 from uuid import UUID
@@ -10,11 +10,8 @@ from uuid import UUID
 from chassis.access import Directory, Principal
 from chassis.database import Transaction
 from chassis.kernel import new_id
-from chassis.telemetry import log
 
 from resources.domain import (
-    DeliveryId,
-    Goods,
     LineId,
     LineNotFound,
     Need,
@@ -22,12 +19,14 @@ from resources.domain import (
     PlaceId,
     RequestId,
     ResourceRequest,
+    Status,
     Urgency,
     UserId,
+    cell_of,
 )
 from resources.repository import REQUESTS
-from resources.usecases.rights import own, own_receiving_place
-from resources.usecases.saving import save
+from resources.usecases.rights import own, own_receiving_place, require_taken
+from resources.usecases.saving import save, set_request_timer
 
 
 class Wanted(TypedDict):
@@ -55,6 +54,7 @@ async def open_request(
 ) -> ResourceRequest:
     """Say what a place of the caller's verified organization needs."""
     place = await own_receiving_place(directory, principal, place_id)
+    require_taken(place, [(line["category"], line["gtin"]) for line in lines])
     opened = ResourceRequest.open(
         RequestId(new_id()),
         organization_id=OrganizationId(place.organization_id),
@@ -66,7 +66,7 @@ async def open_request(
         opened_by=UserId(principal.id),
         now=now,
     )
-    save(tx, opened, now=now)
+    await save(tx, opened, now=now, cell=cell_of(place.lat, place.lon))
     return opened
 
 
@@ -88,9 +88,12 @@ async def change(
     unknown = [line["line_id"] for line in lines or () if line["line_id"] not in {None, *request.lines}]
     if unknown:
         raise LineNotFound(line_id=unknown[0])
+    place = await directory.place(request.place_id)
+    if place is not None and lines is not None:
+        require_taken(place, [(line["category"], line["gtin"]) for line in lines])
     needs = None if lines is None else [_need(line) for line in lines]
     request.change(now=now, title=title, urgency=urgency, needed_by_at=needed_by_at, lines=needs)
-    save(tx, request, now=now)
+    await save(tx, request, now=now, cell=None if place is None else cell_of(place.lat, place.lon))
     return request
 
 
@@ -107,7 +110,7 @@ async def close(
     """Enough has come."""
     request = await own(tx, directory, principal, request_id, if_match)
     request.close(reason=reason)
-    save(tx, request, now=now)
+    await save(tx, request, now=now)
     return request
 
 
@@ -124,7 +127,7 @@ async def cancel(
     """The request is void."""
     request = await own(tx, directory, principal, request_id, if_match)
     request.cancel(reason=reason)
-    save(tx, request, now=now)
+    await save(tx, request, now=now)
     return request
 
 
@@ -136,31 +139,13 @@ async def history(
     return await REQUESTS.history(tx, request_id)
 
 
-async def receive_delivery(
-    tx: Transaction,
-    *,
-    request_id: UUID,
-    delivery_id: UUID,
-    receiving_organization_id: UUID,
-    brought_by: Collection[UUID],
-    goods: Sequence[Goods],
-    now: datetime,
-) -> None:
-    """A delivery made for a request arrived; one that names nobody's or another organization's request means nothing."""
-    request = await REQUESTS.find(tx, request_id)
-    if request is None or request.organization_id != receiving_organization_id:
-        log.warning("delivery.of_no_request", delivery_id=str(delivery_id), request_id=str(request_id))
-        return
-    givers = [OrganizationId(each) for each in brought_by]
-    request.receive_delivery(DeliveryId(delivery_id), brought_by=givers, goods=goods, now=now)
-    save(tx, request, now=now)
-
-
 async def expire_request(tx: Transaction, *, request_id: UUID, now: datetime) -> None:
     """A request's time came; checked again against the request as it is now."""
     request = await REQUESTS.get(tx, request_id)
     request.expire(now=now)
-    save(tx, request, now=now)
+    await save(tx, request, now=now)
+    if request.status is Status.OPEN and request.needed_by_at is not None:  # early, or needed longer than it was
+        set_request_timer(tx, request, due_at=request.needed_by_at)
 
 
 def _need(line: Wanted) -> Need:

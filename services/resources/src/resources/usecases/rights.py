@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from uuid import UUID
 
 from chassis.access import Directory, Place, Principal
@@ -25,6 +26,12 @@ class PlaceNotForReceiving(Conflict):
     """Goods cannot be brought to this place."""
 
     slug = "place-not-for-receiving"
+
+
+class CategoryNotAccepted(Conflict):
+    """The place does not take such goods in."""
+
+    slug = "category-not-accepted"
 
 
 class OrganizationNotVerified(Conflict):
@@ -67,6 +74,21 @@ async def own_receiving_place(directory: Directory, principal: Principal, place_
     if await directory.organization_status(place.organization_id) != "verified":
         raise OrganizationNotVerified
     return place
+
+
+async def place_of(tx: Transaction, place_id: UUID) -> Place | None:
+    """A place as the directory has it now."""
+    return await Directory(lambda: tx, ttl_s=0).place(place_id)
+
+
+def require_taken(place: Place, goods: Iterable[tuple[str | None, str | None]]) -> None:
+    """The place takes in goods of these (category, GTIN)s."""
+    refused = [(category, gtin) for category, gtin in goods if not place.takes(category, gtin)]
+    if refused:
+        categories = sorted({category for category, _ in refused if category is not None})
+        raise CategoryNotAccepted(
+            categories=categories, gtins=sorted({gtin for _, gtin in refused if gtin is not None})
+        )
 
 
 async def donor_of(tx: Transaction, principal: Principal, organization_id: UUID | None) -> UUID:

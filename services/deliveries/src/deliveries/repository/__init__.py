@@ -13,6 +13,9 @@ from chassis.repository import Repository
 
 from deliveries.domain import EVENTS, CodeTries, Delivery, DeliveryNotFound, Handshake, Window
 from deliveries.public_events import announce
+from deliveries.repository.follow_ups import FOLLOW_UPS as FOLLOW_UPS
+from deliveries.repository.tasks import TASKS as TASKS
+from deliveries.repository.tasks import TEMPLATES as TEMPLATES
 
 
 def _columns(delivery: Delivery) -> dict[str, Any]:
@@ -25,6 +28,7 @@ def _columns(delivery: Delivery) -> dict[str, Any]:
         "receiving_place_id": delivery.receiving_place_id,
         "planned_by": delivery.planned_by,
         "volunteer_id": delivery.volunteer_id,
+        "waiting_ids": delivery.waiting,
         "claimed_at": delivery.claimed_at,
         "busy_from": busy.from_at if busy else None,
         "busy_to": busy.to_at if busy else None,
@@ -80,11 +84,12 @@ def forget_custody(tx: Transaction, delivery_id: UUID) -> None:
 # -- batches, as their events tell -------------------------------------------------------------------------------------
 
 _KNOW_BATCH = """INSERT INTO known_batches (batch_id, version, organization_id, place_id, status, category, product_name,
-    unit, storage, use_by_at, pickup_from, pickup_to) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+    unit, storage, use_by_at, pickup_from, pickup_to, gtin) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 ON CONFLICT (batch_id) DO UPDATE SET version = excluded.version, organization_id = excluded.organization_id,
     place_id = excluded.place_id, status = excluded.status, category = excluded.category,
     product_name = excluded.product_name, unit = excluded.unit, storage = excluded.storage,
-    use_by_at = excluded.use_by_at, pickup_from = excluded.pickup_from, pickup_to = excluded.pickup_to
+    use_by_at = excluded.use_by_at, pickup_from = excluded.pickup_from, pickup_to = excluded.pickup_to,
+    gtin = excluded.gtin
 WHERE known_batches.version < excluded.version"""
 
 
@@ -104,6 +109,7 @@ class KnownBatch:
     use_by_at: datetime | None
     pickup_from: datetime
     pickup_to: datetime
+    gtin: str | None = None
 
     @property
     def pickup_window(self) -> Window:
@@ -116,6 +122,7 @@ def know_batch(tx: Transaction, batch: KnownBatch) -> None:
     tx.write(
         _KNOW_BATCH, batch.batch_id, batch.version, batch.organization_id, batch.place_id, batch.status, batch.category,
         batch.product_name, batch.unit, batch.storage, batch.use_by_at, batch.pickup_from, batch.pickup_to,
+        batch.gtin,
     )  # fmt: skip
 
 
@@ -194,6 +201,8 @@ _OF_BATCH = """SELECT id FROM deliveries WHERE batch_ids @> ARRAY[$1::uuid]
     AND status IN ('planned', 'open', 'claimed', 'in_transit', 'rerouting') ORDER BY id"""
 _OF_PARTY = """SELECT id FROM deliveries WHERE party_ids @> ARRAY[$1::uuid]
     AND status IN ('planned', 'open', 'claimed') ORDER BY id"""
+_WAITED_FOR = """SELECT id FROM deliveries WHERE waiting_ids @> ARRAY[$1::uuid] AND status IN ('open', 'claimed')
+    ORDER BY id"""
 _OF_VOLUNTEER = "SELECT id FROM deliveries WHERE volunteer_id = $1 AND status = 'claimed' ORDER BY id"
 
 
@@ -213,6 +222,11 @@ async def unfinished_of_batch(tx: Transaction, batch_id: UUID) -> list[UUID]:
 async def waiting_of_party(tx: Transaction, organization_id: UUID) -> list[UUID]:
     """Deliveries of an organization that nobody picked up yet."""
     return _ids(await tx.fetch(_OF_PARTY, organization_id))
+
+
+async def waited_for_by(tx: Transaction, volunteer_id: UUID) -> list[UUID]:
+    """Deliveries on whose waiting list the volunteer is."""
+    return _ids(await tx.fetch(_WAITED_FOR, volunteer_id))
 
 
 async def claimed_by(tx: Transaction, volunteer_id: UUID) -> list[UUID]:
