@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import asyncpg
 import httpx
 
 START_TIMEOUT_S = 30
@@ -90,5 +91,10 @@ class LiveService:
             self._process.wait()
 
     async def start_soon(self) -> None:
-        """`start` without blocking the loop."""
+        """`start` without blocking the loop. What a killed process had leased of the outbox is free: nobody waits for it."""
+        if self._process is not None:
+            connection = await asyncpg.connect(self._environment["VAJ_DATABASE_URL"])
+            for table in ("outbox_leases", "outbox_relays"):
+                await connection.execute(f"UPDATE {table} SET until = now() - interval '1 second'")
+            await connection.close()
         await asyncio.to_thread(self.start)
