@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import os
 import random
 import secrets
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Self
 
 import httpx
 from standardwebhooks import Webhook
 
 Json = dict[str, Any]
+REPOSITORY = Path(__file__).resolve().parents[1]
 QUOTA_TRIES = 30  # ten pollers share one person's quota while services are away
 
 
@@ -36,6 +40,14 @@ async def eventually(check: Callable[[], Any], *, timeout_s: float = 20.0) -> An
         else:
             return result
         await asyncio.sleep(0.1)
+
+
+async def reconciled(settings: Mapping[str, str]) -> str:
+    """Every event against every effect of the real services: it must balance; returns what was found, in a line."""
+    command, told = [REPOSITORY / "scripts" / "reconcile"], {**os.environ, "VAJ_HOME": settings["VAJ_HOME"]}
+    done = await asyncio.to_thread(subprocess.run, command, env=told, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return str(done.stdout).strip().splitlines()[-1].strip()
 
 
 @dataclass(frozen=True)

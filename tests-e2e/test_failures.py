@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import os
-import subprocess
-from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 people = importlib.import_module("people")
 eventually = people.eventually
 
@@ -73,15 +69,7 @@ async def test_killed_workers_and_a_restarted_broker_lose_and_double_nothing(
     await eventually(ledger, timeout_s=60)
     completed = "vouajudar.deliveries.delivery.completed.v1"
     await eventually(lambda: all(receiver.of(completed, one) for one in carried), timeout_s=60)
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [REPOSITORY / "scripts" / "reconcile"],
-        env={**os.environ, "VAJ_HOME": settings["VAJ_HOME"]},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    await people.reconciled(settings)
 
 
 async def _insist(town: Any, delivery: Any, volunteer: Any) -> None:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import os
-import subprocess
-from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 people = importlib.import_module("people")
 eventually = people.eventually
 
@@ -47,15 +43,7 @@ async def test_read_models_and_directory_are_rebuilt_beside_the_traffic(
     assert set(answers) == {200}
     [events] = [each for each in await _projections(town, "analytics") if each["consumer"] == "events"]
     assert [one["name"] for one in events["generations"] if one["status"] == "live"] == ["events.g2"]
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [REPOSITORY / "scripts" / "reconcile"],
-        env={**os.environ, "VAJ_HOME": settings["VAJ_HOME"]},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    await people.reconciled(settings)
     trail = await town.world.admin.get(f"/v1/timeline/{made[-1]}")
     assert len(trail["items"]) >= 2
 

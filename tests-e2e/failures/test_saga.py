@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
-import os
-import subprocess
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import aio_pika
@@ -16,9 +13,9 @@ import pytest
 
 from contracts import topology
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 REPEATS = 3
-eventually = importlib.import_module("people").eventually
+people = importlib.import_module("people")
+eventually = people.eventually
 pytestmark = [pytest.mark.whole_stack, pytest.mark.fault("duplicate and late saga replies")]
 
 
@@ -77,7 +74,7 @@ async def test_every_word_of_a_plan_is_said_again_and_again(
     await eventually(lambda: _settled(town, batch, (25, 0, 15)))
     assert (await town.shelter.get(f"/v1/deliveries/{delivery['id']}"))["status"] == "delivered"
     assert len(wire.of("delivery.opened.v1", delivery["id"])) == 1
-    tell(await _reconcile(settings))
+    tell(await people.reconciled(settings))
 
 
 async def test_an_answer_that_comes_too_late_holds_nothing(
@@ -99,7 +96,7 @@ async def test_an_answer_that_comes_too_late_holds_nothing(
     await eventually(lambda: _settled(town, batch, (40, 0, 0)))
     assert (await town.shelter.get(f"/v1/deliveries/{planned['id']}"))["status"] == "cancelled"
     assert wire.of("delivery.opened.v1", planned["id"]) == []
-    tell(await _reconcile(settings))
+    tell(await people.reconciled(settings))
 
 
 async def _quantities(town: Any, batch: Any) -> tuple[int, int, int]:
@@ -109,12 +106,3 @@ async def _quantities(town: Any, batch: Any) -> tuple[int, int, int]:
 
 async def _settled(town: Any, batch: Any, expected: tuple[int, int, int]) -> None:
     assert await _quantities(town, batch) == expected
-
-
-async def _reconcile(settings: dict[str, str]) -> str:
-    """The ledger of the real services: every event against every effect."""
-    told = {**os.environ, "VAJ_HOME": settings["VAJ_HOME"]}
-    command = [REPOSITORY / "scripts" / "reconcile"]
-    done = await asyncio.to_thread(subprocess.run, command, env=told, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.strip().splitlines()[-1].strip()
