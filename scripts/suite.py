@@ -71,8 +71,10 @@ class Suite:
         """What was asked for, on servers that are gone afterwards."""
         try:
             self.servers()
-            if faults:
+            if faults and (paths or options):
                 self.faults(paths or [FAULTS], options)
+            elif faults:
+                self.every_fault()
             elif paths or options:
                 self.selected(paths or all_folders(), options)
             else:
@@ -91,8 +93,16 @@ class Suite:
         self.run(END_TO_END.name, [END_TO_END], [f"--ignore={FAULTS}"])
         self.run(f"{FAULTS} on the whole stack", [FAULTS], ["-m", "whole_stack and not slow"])
 
+    def every_fault(self) -> None:
+        """Those with a ledger, and those that members' own tests bring about."""
+        self.faults([FAULTS], [])
+        self.servers()
+        for folder in all_folders():
+            if folder.parts[0] == "services" and self._collects([folder], ["-m", "fault"]):
+                self.run(f"{folder.parent} faults", [folder], ["-m", "fault", "-v"])
+
     def faults(self, paths: Sequence[Path], options: Sequence[str]) -> None:
-        """Every fault, slow ones included; the servers they break are this run's own."""
+        """Those of the rig, slow ones included; the servers they break are this run's own."""
         self.run(f"{FAULTS} on bare servers", paths, ["-m", "not whole_stack", *options])
         if self._collects(paths, ["-m", "whole_stack", *options]):
             self.whole_stack()

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import pytest
 import pytest_asyncio
 from analytics.consumers import EVENTS
 from chassis.access import ACCESS_TABLES
@@ -177,6 +178,7 @@ def _days(first: int, count: int) -> list[Told]:
     return told
 
 
+@pytest.mark.fault("replay under live traffic and crash mid-rebuild")
 async def test_a_projection_rebuilt_under_load_equals_the_live_one_row_by_row(town: Town) -> None:
     """A hundred events a second before, during and after; the worker is killed twice on the way: every row of every table."""
     before, during, after = _days(0, 45), _days(45, 45), _days(90, 10)

@@ -232,6 +232,7 @@ async def test_a_parked_message_that_fails_is_judged_by_itself(gated: Rig) -> No
     assert await gated.parked() == 1
 
 
+@pytest.mark.fault("events arriving 3, 1, 2 and 2 never")
 async def test_the_producer_of_a_missing_event_is_asked_in_time_and_not_too_often(gated: Rig) -> None:
     """Not before the time, then once for everything missing, then again after a pause."""
     stream = new_id()

@@ -161,6 +161,7 @@ async def test_a_replay_tells_everything_once_in_order(
     assert await _ended(notebooks, mark.replay_id) == "done"
 
 
+@pytest.mark.fault("replay under live traffic and crash mid-rebuild")
 @pytest.mark.usefixtures("control")
 async def test_a_crash_repeats_a_page_and_loses_nothing(
     notebooks: Database, publisher: Publisher, asking: Asking, crashes: list[int]
@@ -269,6 +270,7 @@ async def test_what_cannot_be_told_again_ends_the_replay_with_its_reason(
 
 
 @pytest.mark.usefixtures("control")
+@pytest.mark.fault("events arriving 3, 1, 2 and 2 never")
 async def test_a_resend_tells_a_range_of_one_aggregate(notebooks: Database, asking: Asking) -> None:
     """Exactly the versions asked for, a thousand at most; of an aggregate that nobody knows nothing."""
     [stream_id, _] = await _write(notebooks, 1_200, 5)
