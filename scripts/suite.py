@@ -99,7 +99,7 @@ class Suite:
         self.servers()
         for folder in all_folders():
             if folder.parts[0] == "services" and self._collects([folder], ["-m", "fault"]):
-                self.run(f"{folder.parent} faults", [folder], ["-m", "fault", "-v"])
+                self.run(f"{folder.parent} faults", [folder], ["-m", "fault", "-vv"])
 
     def faults(self, paths: Sequence[Path], options: Sequence[str]) -> None:
         """Those of the rig, slow ones included; the servers they break are this run's own."""
