@@ -38,8 +38,7 @@ class SecondAct:
 
     async def prepare(self) -> None:
         """What takes a minute by itself begins before the first act's deliveries."""
-        last = len(self._stage.cast.providers) - 1
-        self._given = await tasks.give(self._stage, self._stage.setting(last))
+        self._given = await tasks.give(self._stage, self._stage.setting(-1))
 
     async def play(self, stages: Stages) -> list[Scene]:
         """Every scene, in the order of the programme."""

@@ -36,6 +36,9 @@ class Goods:
         return self.place.organization
 
 
+NEIGHBOURS, NEAR_KM = 3, 15.0  # matches are proposed within 20 km
+
+
 @dataclass(frozen=True)
 class Setting:
     """Where a scene plays: a provider's door, and the receiving places around it, the nearest first."""
@@ -67,10 +70,17 @@ class Stage:
         self.hands = Hands(self.gateway)
 
     def setting(self, number: int, category: str = "prepared") -> Setting:
-        """A provider for each scene, and shelters that take such goods, one of each organization."""
-        pickup = self.cast.providers[number % len(self.cast.providers)].places[0]
+        """A provider for each scene, and shelters that take such goods, one of each organization.
+
+        Only providers with several of them as near as goods are matched; the others take no part.
+        """
+        around = [self._around(provider.places[0], category) for provider in self.cast.providers]
+        near = [one for one in around if _km(one.pickup, one.near[NEIGHBOURS - 1]) < NEAR_KM]
+        return near[number % len(near)]
+
+    def _around(self, pickup: Place, category: str) -> Setting:
         taking = [place for place in self.cast.shelters if not place.accepts or category in place.accepts]
-        taking.sort(key=lambda one: data.distance_km((pickup.lat, pickup.lon), (one.lat, one.lon)))
+        taking.sort(key=lambda one: _km(pickup, one))
         near = {place.organization.key: place for place in reversed(taking)}
         return Setting(pickup, [place for place in taking if near[place.organization.key] is place])
 
@@ -185,3 +195,7 @@ def holds(what: str, found: object, expected: object) -> None:
     """Fail the demo when something is not as it must be."""
     if found != expected:
         raise AssertionError(f"{what}: {found}, not {expected}")
+
+
+def _km(one: Place, other: Place) -> float:
+    return data.distance_km((one.lat, one.lon), (other.lat, other.lon))
