@@ -403,6 +403,20 @@ async def test_what_had_its_effect_alone_is_no_suspect_even_when_the_process_die
     assert await gated.database.reading().fetchval(query, gated.name) == 0
 
 
+async def test_a_parked_suspect_is_cleared_when_another_copy_has_its_effect(gated: Rig) -> None:
+    """What the producer sent again came in order: the parked one was had, and is no suspect any more."""
+    stream = new_id()
+    second = message(stream, 2)
+    await gated.runner.handle([second])
+    await gated.runner.store.suspect(gated.name, second.message_id)
+
+    await gated.runner.handle([message(stream, 1), second])
+
+    assert (await gated.applied(stream), await gated.parked()) == ([1, 2], 0)
+    query = "SELECT count(*) FROM suspects WHERE consumer = $1"
+    assert await gated.database.reading().fetchval(query, gated.name) == 0
+
+
 async def test_notes_of_the_ladder_do_not_stay_for_ever(gated: Rig) -> None:
     """What is long overdue counts no more; the note of what still waits stays."""
     gone, waiting = Stream(new_id(), 1), Stream(new_id(), 1)

@@ -108,6 +108,8 @@ _SURVIVED = "DELETE FROM suspects WHERE consumer = $1 AND message_id = ANY($2::t
 
 _LOCK = "SELECT version FROM stream_positions WHERE consumer = $1 AND stream_id = $2 FOR UPDATE"
 _HAD = "DELETE FROM parked_messages WHERE consumer = $1 AND stream_id = $2 AND version <= $3"
+_HAD_SURVIVED = """DELETE FROM suspects s USING parked_messages p WHERE p.consumer = $1 AND p.stream_id = $2 AND p.version <= $3
+AND s.consumer = p.consumer AND s.message_id = p.message_id"""
 _NEXT = """SELECT stream_id, version, message_id, producer, body, tried_at IS NOT NULL AS suspect,
     tried_at > now() - make_interval(secs => $3) AS claimed FROM parked_messages
 WHERE consumer = $1 AND stream_id = $2 ORDER BY version LIMIT 1"""
@@ -194,6 +196,7 @@ class SqlMessageStore:
         """The parked message whose turn it is, for the caller alone, or None; forgets those that were had meanwhile."""
         async with self._database.transaction() as tx:
             version = await tx.fetchval(_LOCK, consumer, stream_id) or 0
+            tx.write(_HAD_SURVIVED, consumer, stream_id, version)
             tx.write(_HAD, consumer, stream_id, version)
             await tx.flush()
             row = await tx.fetchrow(_NEXT, consumer, stream_id, CLAIM_S)
@@ -262,6 +265,7 @@ class SqlMessageStore:
                 )  # fmt: skip
                 tx.end_step()
             if rows:
+                tx.write(_HAD_SURVIVED, consumer, stream_id, rows[-1]["version"])
                 tx.write(_HAD, consumer, stream_id, rows[-1]["version"])
         return len(rows)
 

@@ -225,6 +225,7 @@ class SimulatedMessages:
             for version, row in behind.items():
                 stream, message = Stream(stream_id, version), row.message
                 self._keep(Letter(consumer, queue, message.message_id, message.body, "gap_timeout", stream))
+                self._tables.suspects.pop((consumer, message.message_id), None)
             return len(behind)
 
         return await self._act_locked(consumer, stream_id, act)
@@ -254,7 +255,7 @@ class SimulatedMessages:
     def _forget_had(self, consumer: str, stream_id: UUID, version: int) -> dict[int, Row]:
         behind = self._tables.parked.get((consumer, stream_id), {})
         for had in [known for known in behind if known <= version]:
-            del behind[had]
+            self._tables.suspects.pop((consumer, behind.pop(had).message.message_id), None)
         return behind
 
     def _keep(self, letter: Letter) -> None:
