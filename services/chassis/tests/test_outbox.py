@@ -98,6 +98,8 @@ async def test_a_dead_relays_work_is_taken_over(database: Database, publisher: P
         await heard.saw(EndpointTest, subject)
         await _empty(database)
 
+    assert len(heard.of(EndpointTest, subject)) == 1
+
 
 async def test_a_refused_message_blocks_its_aggregate_only(
     database: Database, publisher: Publisher, heard: Tap

@@ -20,7 +20,11 @@ async def test_a_set_event_is_unset_at_once() -> None:
 
 async def test_the_pause_ends_by_itself() -> None:
     """Nobody needs to set anything."""
-    await woken(asyncio.Event(), within_s=0.01)
+    wake = asyncio.Event()
+
+    await asyncio.wait_for(woken(wake, within_s=0.01), 5)
+
+    assert not wake.is_set()
 
 
 async def test_a_loop_whose_cancellation_was_swallowed_ends_all_the_same() -> None:

@@ -315,6 +315,8 @@ async def test_a_due_task_expires_by_itself(world: World) -> None:
 
     await world.tap.saw(events.TaskExpired, task_id)
 
+    assert {task["status"] for task in (await _of(world, delivery)).values()} == {"expired"}
+
 
 async def test_tasks_end_with_their_stage(world: World) -> None:
     """Leaving a stage closes what is open of it and keeps what is done; a stage that is entered again has tasks anew."""
