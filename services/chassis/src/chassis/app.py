@@ -16,7 +16,7 @@ from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from pydantic import BaseModel
 from starlette.types import ASGIApp
 
-from chassis import deadletters, generations, idempotency, message_store, problems, replay
+from chassis import deadletters, generations, idempotency, message_store, problems, processes, replay
 from chassis.access import ACCESS_EVENTS, ACCESS_TABLES, Directory, project_access
 from chassis.auth import Authenticator
 from chassis.broker import Publisher, Subscriber, declare_topology, queue_depths
@@ -222,16 +222,22 @@ def _checks(runtime: Runtime, subscriber: Subscriber | None) -> dict[str, Check]
     return {"database": schema, "broker": broker}
 
 
+async def keep_house(tx: Transaction, *, now: datetime) -> None:
+    """Forget what nobody needs any more, and make ready what is needed soon."""
+    idempotency.expire(tx)
+    deadletters.forget_settled(tx)
+    message_store.forget_overdue(tx)
+    replay.forget_ended(tx)
+    processes.forget_ended(tx)
+    await keep_partitions(tx, now.date())
+
+
 async def _housekeep(runtime: Runtime) -> None:
     while True:
         pause_s = HOUSEKEEPING_S
         try:
             async with runtime.database.transaction() as tx:
-                idempotency.expire(tx)
-                deadletters.forget_settled(tx)
-                message_store.forget_overdue(tx)
-                replay.forget_ended(tx)
-                await keep_partitions(tx, datetime.now(UTC).date())
+                await keep_house(tx, now=datetime.now(UTC))
         except TRANSIENT_ERRORS as error:
             log.warning("housekeeping.postponed", error=repr(error))
             pause_s = HOUSEKEEPING_AGAIN_S
