@@ -12,7 +12,7 @@ import msgspec
 from resources.catalogue.plain import plain
 
 CONNECTIONS = 2
-CHUNK_ROWS = 1000
+CHUNK_ROWS = 5000
 COLUMNS = ("key", "gtin", "name", "brand", "category", "price_cents", "stock", "unit", "storage", "plain_name")
 _STAGE = """CREATE TEMPORARY TABLE stage (key text, gtin text, name text, brand text, category text, price_cents bigint,
     stock bigint, unit text, storage text, plain_name text) ON COMMIT DELETE ROWS"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 
@@ -16,12 +16,16 @@ from prometheus_client import Counter as MetricCounter
 from prometheus_client import Gauge, Histogram
 
 from resources import usecases
-from resources.catalogue import CatalogueUnreadable, Limits, RawRow, rows_of
+from resources.catalogue import CatalogueUnreadable, Limits, rows_of
+from resources.catalogue.preparing import Prepared, Rows
+from resources.decoding import PROCESSES, Decoders
 from resources.domain import CatalogueLoad, Payload
 from resources.objects import ObjectStore, ObjectStoreUnavailable
-from resources.usecases import Chunk, LoadPolicy, Lost, Prepared, Run, Step
+from resources.usecases import Chunk, LoadPolicy, Lost, Run, Step
 
-LOADS_AT_ONCE = 2  # of one process: reading one takes a whole core
+LOADS_AT_ONCE = 2  # of one process: reading one takes more than a core
+READ_AHEAD = PROCESSES + 2  # chunks of a load in memory: one is being stored while others are decoded
+CHUNK_BYTES_MAX = 4 << 20  # ten times what five thousand products have; so much for those whose rows are endless
 AWAY_PAUSE_S = 5.0  # until the object store is asked again
 TRIES = 3  # of a step that fails through its own fault
 TRIES_KILLED = 20  # of one that never ends: it takes its process with it
@@ -49,6 +53,7 @@ class Loads:
         self._objects = objects
         self._policy = policy
         self._limits = Limits(body_bytes_max=policy.bytes_max)
+        self._decoders = Decoders()
 
     async def run(self) -> None:
         """Both kinds of work side by side, so that a long payload does not keep chunks waiting."""
@@ -59,11 +64,14 @@ class Loads:
         chunks: Dispatcher[Chunk] = Dispatcher(
             database, hint=hints[1], slots=self._policy.workers, claim=self._claim_chunks, act=self.apply
         )
-        async with asyncio.TaskGroup() as group:
-            group.create_task(loads.run())
-            group.create_task(chunks.run())
-            group.create_task(self._keep_for_ever())
-            group.create_task(self._count_for_ever())
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(loads.run())
+                group.create_task(chunks.run())
+                group.create_task(self._keep_for_ever())
+                group.create_task(self._count_for_ever())
+        finally:
+            self._decoders.close()
 
     async def _claim_loads(self, limit: int) -> Sequence[Run]:
         async with self._database.transaction() as tx:
@@ -116,55 +124,55 @@ class Loads:
             raise AssertionError("a load that was received has a payload")
         async with self._database.transaction() as tx:
             number, row = await usecases.where_to_go_on(tx, run)
-        storing: asyncio.Task[None] | None = None
+        storing: deque[asyncio.Task[None]] = deque()
         try:
-            async for rows in self._chunks_of(load.payload, after=row):
+            async for row_first, data in self._chunks_of(load.payload, after=row):
                 number += 1
-                chunk = usecases.prepared(load, number, rows)
-                if storing is not None:
-                    await storing
-                storing = asyncio.create_task(self._store(run, chunk))  # while the next one is decoded
-            if storing is not None:
-                await storing
+                rows = Rows(load.id, load.cnpj, number, row_first, data)
+                storing.append(asyncio.create_task(self._store(run, rows, storing[-1] if storing else None)))
+                if len(storing) == READ_AHEAD:
+                    await storing.popleft()
+            await asyncio.gather(*storing)
         except CatalogueUnreadable as error:
-            return await self._reject(run, error, storing)
+            await asyncio.gather(*storing)
+            return await self._reject(run, error)
         finally:
-            if storing is not None:
-                await asyncio.wait({storing})
+            await asyncio.gather(*storing, return_exceptions=True)
         async with self._database.transaction() as tx:
             await usecases.read_through(tx, run, now=_now())
         return None
 
-    async def _chunks_of(self, payload: Payload, *, after: int) -> AsyncIterator[list[RawRow]]:
-        kept: list[RawRow] = []
-        size = self._policy.chunk_rows
+    async def _chunks_of(self, payload: Payload, *, after: int) -> AsyncIterator[tuple[int, list[bytes]]]:
+        """(number of the first row, rows) of each chunk behind a row."""
+        first, kept, size = after + 1, list[bytes](), 0
         async for rows in rows_of(
             self._objects.read(payload.object_key),
             media_type=payload.media_type,
             content_encoding=payload.content_encoding or None,
             limits=self._limits,
         ):
-            kept += rows if rows[0].number > after else [row for row in rows if row.number > after]
-            whole = len(kept) - len(kept) % size
-            for start in range(0, whole, size):
-                yield kept[start : start + size]
-            kept = kept[whole:]
+            for row in rows:
+                if row.number <= after:
+                    continue
+                kept.append(row.data)
+                size += len(row.data)
+                if len(kept) == self._policy.chunk_rows or size >= CHUNK_BYTES_MAX:
+                    yield first, kept
+                    first, kept, size = row.number + 1, [], 0
         if kept:
-            yield kept
+            yield first, kept
 
-    async def _store(self, run: Run, chunk: Prepared) -> None:
+    async def _store(self, run: Run, rows: Rows, before: asyncio.Task[None] | None) -> None:
+        """Keep a chunk, after the one before it: a worker that follows goes on behind the last that is kept."""
+        chunk = await self._decoders.prepare(rows)
         await self._objects.put(usecases.chunk_key(run.load_id, chunk.number, chunk.row_last), chunk.products)
+        if before is not None:
+            await before
         async with self._database.transaction() as tx:
             await usecases.keep_chunk(tx, run, chunk, now=_now())
-        ROWS_READ.labels("accepted").inc(len(chunk.keys))
-        ROWS_READ.labels("duplicate").inc(chunk.duplicates)
-        ROWS_READ.labels("rejected").inc(len(chunk.rejected))
-        for reason, count in Counter(chunk.rejected).items():
-            ROWS_REJECTED.labels(reason).inc(count)
+        _count(chunk)
 
-    async def _reject(self, run: Run, error: CatalogueUnreadable, storing: asyncio.Task[None] | None) -> None:
-        if storing is not None:
-            await storing
+    async def _reject(self, run: Run, error: CatalogueUnreadable) -> None:
         log.info("catalogue_load.unreadable", load_id=str(run.load_id), reason=error.reason, row=error.row)
         LOADS_ENDED.labels(error.reason).inc()
         async with self._database.transaction() as tx:
@@ -270,6 +278,14 @@ class Loads:
     async def _forget_objects(self, prefix: str, moment: datetime) -> None:
         async for key in self._objects.older_than(prefix, moment):
             await self._objects.delete(key)
+
+
+def _count(chunk: Prepared) -> None:
+    ROWS_READ.labels("accepted").inc(len(chunk.keys))
+    ROWS_READ.labels("duplicate").inc(chunk.duplicates)
+    ROWS_READ.labels("rejected").inc(len(chunk.rejected))
+    for reason, count in Counter(chunk.rejected).items():
+        ROWS_REJECTED.labels(reason).inc(count)
 
 
 def _now() -> datetime:

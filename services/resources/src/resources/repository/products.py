@@ -14,29 +14,30 @@ _VALUES = [name for name in COLUMNS if name != "key"]
 _TOLD = [name for name in _VALUES if name != "plain_name"]  # which follows from the name
 
 _STAGE = """CREATE TEMPORARY TABLE IF NOT EXISTS product_stage (
-    key text NOT NULL, gtin text, sku text, name text NOT NULL, brand text, category text, price_cents bigint NOT NULL,
-    stock bigint NOT NULL, unit text NOT NULL, storage text NOT NULL, expires_on date, plain_name text NOT NULL) ON COMMIT DELETE ROWS"""
+    key text COLLATE "C" NOT NULL, gtin text, sku text, name text NOT NULL, brand text, category text,
+    price_cents bigint NOT NULL, stock bigint NOT NULL, unit text NOT NULL, storage text NOT NULL, expires_on date,
+    plain_name text NOT NULL) ON COMMIT DELETE ROWS"""
 
 # A plan is kept from when the table was empty, and would scan it for each row once it is full.
 _BY_INDEX = "SELECT set_config('enable_seqscan', 'off', true)"
-# A row that several chunks have counts in the last of them. Unchanged rows are left out before the upsert, which would lock
-# them; keys come sorted, so that no two statements wait for each other.
+# A row that several chunks have counts in the last of them, so no two statements at a time have a key in common: nothing
+# waits, and what is new needs no check for conflicts. Unchanged rows are neither locked nor written.
 _UPSERT = f"""WITH mine AS MATERIALIZED (
-    SELECT s.* FROM product_stage s WHERE NOT EXISTS (
+    SELECT s.*, o.key AS known, o.active IS TRUE AND ({", ".join(f"o.{name}" for name in _TOLD)})
+        IS NOT DISTINCT FROM ({", ".join(f"s.{name}" for name in _TOLD)}) AS same
+    FROM product_stage s LEFT JOIN LATERAL (
+        SELECT o.key, o.active, {", ".join(f"o.{name}" for name in _TOLD)} FROM products o
+        WHERE o.cnpj = $1 AND o.key = s.key LIMIT 1) o ON true
+    WHERE NOT EXISTS (
         SELECT FROM catalogue_duplicates d WHERE d.load_id = $2 AND d.key = s.key AND d.number > $3)),
-changed AS (
-    INSERT INTO products AS p (cnpj, {_NAMES}, active, load_id, changed_at)
-    SELECT $1, {", ".join(f"m.{name}" for name in COLUMNS)}, true, $2, $4 FROM mine m LEFT JOIN LATERAL (
-        SELECT o.active, {", ".join(f"o.{name}" for name in _TOLD)} FROM products o
-        WHERE o.cnpj = $1 AND o.key = m.key LIMIT 1) o ON true
-    WHERE o.active IS NOT TRUE
-        OR ({", ".join(f"o.{name}" for name in _TOLD)}) IS DISTINCT FROM ({", ".join(f"m.{name}" for name in _TOLD)})
-    ORDER BY m.key
-    ON CONFLICT (cnpj, key) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _VALUES)},
-        active = true, load_id = excluded.load_id, changed_at = excluded.changed_at
-    RETURNING p.xmax = 0 AS inserted)
-SELECT (SELECT count(*) FROM mine) AS rows, count(*) FILTER (WHERE inserted) AS inserted,
-    count(*) FILTER (WHERE NOT inserted) AS updated FROM changed"""
+inserted AS (
+    INSERT INTO products (cnpj, {_NAMES}, active, load_id, changed_at)
+    SELECT $1, {_NAMES}, true, $2, $4 FROM mine WHERE known IS NULL RETURNING 1),
+updated AS (
+    UPDATE products p SET {", ".join(f"{name} = m.{name}" for name in _VALUES)}, active = true, load_id = $2, changed_at = $4
+    FROM mine m WHERE NOT m.same AND m.known IS NOT NULL AND p.cnpj = $1 AND p.key = m.key RETURNING 1)
+SELECT (SELECT count(*) FROM mine) AS rows, (SELECT count(*) FROM inserted) AS inserted,
+    (SELECT count(*) FROM updated) AS updated"""
 
 _ACTIVE = "SELECT count(*) FROM products WHERE cnpj = $1 AND active"
 # In parts by a hash of the key, so that no statement takes long, however many there are.

@@ -14,7 +14,6 @@ from resources.usecases.load_intake import CHUNKS_CONSUMER, CHUNKS_HINT, LOADS_H
 from resources.usecases.load_keeping import LoadPolicy
 from resources.usecases.load_steps import (
     Lost,
-    Prepared,
     Step,
     announce_chunks,
     begin_survey,
@@ -26,7 +25,6 @@ from resources.usecases.load_steps import (
     keep_chunk,
     look_at,
     postpone,
-    prepared,
     read_through,
     reject_load,
     survey_part,
@@ -72,7 +70,6 @@ __all__ = [
     "LoadPolicy",
     "Lost",
     "Policy",
-    "Prepared",
     "Run",
     "Step",
     "SupplyBehind",
@@ -119,7 +116,6 @@ __all__ = [
     "organization_gone",
     "place_moved",
     "postpone",
-    "prepared",
     "pursue",
     "read_through",
     "receive",

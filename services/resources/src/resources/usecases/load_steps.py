@@ -5,7 +5,6 @@ Every step holds the run first: when another worker has it by now, the step rais
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
@@ -17,8 +16,7 @@ from chassis.outbox import enqueue
 from chassis.telemetry import log
 
 from resources import repository
-from resources.catalogue import RawRow, decode
-from resources.catalogue.copying import copied, copied_rejects, last_of_each
+from resources.catalogue.preparing import Prepared
 from resources.domain import CatalogueLoad, LoadMode, LoadStatus, Outcome, Survey
 from resources.public_events import chunk_stored
 from resources.repository import LOADS, Run, RunState
@@ -43,36 +41,6 @@ class Step(Enum):
     ANNOUNCE = auto()
     FINISH = auto()
     NOTHING = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A chunk ready to be stored: its products as COPY text without repetitions, and what was left out."""
-
-    number: int
-    row_last: int
-    rows: int
-    keys: list[str]
-    duplicates: int
-    rejected: list[str]
-    products: bytes
-    rejects: bytes
-
-
-def prepared(load: CatalogueLoad, number: int, rows: Sequence[RawRow]) -> Prepared:
-    """These rows decoded, checked, each key once, in the order of keys."""
-    decoded = decode(rows, cnpj=load.cnpj)
-    products = last_of_each(decoded.products)
-    return Prepared(
-        number=number,
-        row_last=rows[-1].number,
-        rows=len(rows),
-        keys=[product.key for product in products],
-        duplicates=len(decoded.products) - len(products),
-        rejected=[reject.reason for reject in decoded.rejects],
-        products=copied(products),
-        rejects=copied_rejects(decoded.rejects, prefix=f"{load.id}\t{number}"),
-    )
 
 
 def chunk_key(load_id: UUID, number: int, row_last: int) -> str:

@@ -7,6 +7,7 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+# Keys and codes compare byte by byte (COLLATE "C"): a tenth faster, and the order in which Python sorts them.
 STATEMENTS = (
     # A trusted extension: the owner of the database may make it.
     "CREATE EXTENSION IF NOT EXISTS pg_trgm",
@@ -32,7 +33,7 @@ STATEMENTS = (
     "CREATE INDEX catalogue_runs_turn ON catalogue_runs (cnpj, seq)",
     """CREATE TABLE catalogue_chunks (
         id uuid NOT NULL, load_id uuid NOT NULL REFERENCES catalogue_loads (id), number int NOT NULL, row_last bigint NOT NULL,
-        rows int NOT NULL, accepted int NOT NULL, duplicates int NOT NULL, rejected int NOT NULL, keys text[] NOT NULL,
+        rows int NOT NULL, accepted int NOT NULL, duplicates int NOT NULL, rejected int NOT NULL, keys text[] COLLATE "C" NOT NULL,
         status text NOT NULL CHECK (status IN ('stored', 'due', 'done', 'failed')), due_at timestamptz,
         attempts int NOT NULL DEFAULT 0, fence bigint NOT NULL DEFAULT 0, message bytea, error text,
         inserted int NOT NULL DEFAULT 0, updated int NOT NULL DEFAULT 0, unchanged int NOT NULL DEFAULT 0, done_at timestamptz,
@@ -44,15 +45,15 @@ STATEMENTS = (
         code text NOT NULL, detail text NOT NULL, raw text NOT NULL, PRIMARY KEY (load_id, row))""",
     # Keys that several chunks of a load have, with the last of these; and active products that a FULL lacks.
     """CREATE TABLE catalogue_duplicates (
-        load_id uuid NOT NULL, key text NOT NULL, number int NOT NULL, PRIMARY KEY (load_id, key))""",
-    "CREATE TABLE catalogue_missing (load_id uuid NOT NULL, key text NOT NULL, PRIMARY KEY (load_id, key))",
+        load_id uuid NOT NULL, key text COLLATE "C" NOT NULL, number int NOT NULL, PRIMARY KEY (load_id, key))""",
+    """CREATE TABLE catalogue_missing (
+        load_id uuid NOT NULL, key text COLLATE "C" NOT NULL, PRIMARY KEY (load_id, key))""",
     """CREATE TABLE products (
-        cnpj text NOT NULL, key text NOT NULL, gtin text, sku text, name text NOT NULL, brand text, category text,
-        price_cents bigint NOT NULL CHECK (price_cents >= 0), stock bigint NOT NULL CHECK (stock >= 0), unit text NOT NULL,
-        storage text NOT NULL,
-        expires_on date, plain_name text NOT NULL, active boolean NOT NULL, load_id uuid NOT NULL, changed_at timestamptz NOT NULL,
-        PRIMARY KEY (cnpj, key))""",
-    "CREATE INDEX products_active ON products (cnpj, key) WHERE active",
+        cnpj text COLLATE "C" NOT NULL, key text COLLATE "C" NOT NULL, gtin text COLLATE "C", sku text COLLATE "C",
+        name text NOT NULL, brand text, category text COLLATE "C", price_cents bigint NOT NULL CHECK (price_cents >= 0),
+        stock bigint NOT NULL CHECK (stock >= 0), unit text COLLATE "C" NOT NULL, storage text COLLATE "C" NOT NULL,
+        expires_on date, plain_name text COLLATE "C" NOT NULL, active boolean NOT NULL, load_id uuid NOT NULL,
+        changed_at timestamptz NOT NULL, PRIMARY KEY (cnpj, key) INCLUDE (active))""",
     "CREATE INDEX products_category ON products (cnpj, category, key) WHERE active",
     "CREATE INDEX products_gtin ON products (gtin, cnpj) WHERE gtin IS NOT NULL",
     "CREATE INDEX products_price ON products (cnpj, price_cents, key) WHERE active",
