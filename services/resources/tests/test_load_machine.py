@@ -67,7 +67,7 @@ class LoadMachine(RuleBasedStateMachine):
         self.load.begin(now=self.now)
 
     @rule(
-        accepted=counts,
+        accepted=st.just(0) | counts,
         duplicates=counts,
         rejected=counts,
         active=counts,

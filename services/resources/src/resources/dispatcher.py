@@ -107,6 +107,23 @@ class Loads:
                     await self._fail(run, "internal")
 
     async def _step(self, run: Run) -> None:
+        """While this process lives the load is its own, however long a statement or the object store takes."""
+        renewing = asyncio.create_task(self._renew_for_ever(run))
+        try:
+            await self._next(run)
+        finally:
+            renewing.cancel()
+
+    async def _renew_for_ever(self, run: Run) -> None:
+        while True:
+            await asyncio.sleep(usecases.RUN_LEASE_S / 3)
+            try:
+                async with self._database.command() as tx:
+                    usecases.renew(tx, run)
+            except UNAVAILABLE_ERRORS as error:
+                log.warning("catalogue_load.not_renewed", load_id=str(run.load_id), error=repr(error))
+
+    async def _next(self, run: Run) -> None:
         async with self._database.transaction() as tx:
             step, load = await usecases.look_at(tx, run, stalled=self._policy.stalled, now=_now())
         if step is Step.READ:

@@ -33,6 +33,9 @@ WHERE r.load_id = due.load_id RETURNING r.load_id, r.cnpj, r.fence, r.attempts, 
 _HOLD = "SELECT read, announced, deactivated, attempts, progress_at FROM catalogue_runs WHERE load_id = $1 AND fence = $2 FOR UPDATE"
 _KEEP = """UPDATE catalogue_runs SET due_at = $3, read = $4, announced = $5, deactivated = $6, progress_at = $7, attempts = $8
 WHERE load_id = $1 AND fence = $2"""
+# Neither one that is due, for somebody else may have it, nor one that its worker put down until later.
+_RENEW = """UPDATE catalogue_runs SET due_at = now() + make_interval(secs => $3)
+WHERE load_id = $1 AND fence = $2 AND due_at > now() AND due_at < now() + make_interval(secs => $3)"""
 _WAKE = "UPDATE catalogue_runs SET due_at = least(due_at, $2) WHERE load_id = $1"
 _WAKE_NEXT = """UPDATE catalogue_runs SET due_at = least(due_at, $2) WHERE load_id = (
     SELECT load_id FROM catalogue_runs WHERE cnpj = $1 ORDER BY seq LIMIT 1)"""
@@ -138,6 +141,11 @@ def keep_run(tx: Transaction, run: Run, state: RunState, *, due_at: datetime) ->
     tx.write(
         _KEEP, run.load_id, run.fence, due_at, state.read, state.announced, state.deactivated, state.progress_at, state.attempts
     )  # fmt: skip
+
+
+def renew_run(tx: Transaction, run: Run, *, lease_s: int) -> None:
+    """Queue that the worker has the load for this long from now."""
+    tx.write(_RENEW, run.load_id, run.fence, lease_s)
 
 
 def wake_run(tx: Transaction, load_id: UUID, *, now: datetime) -> None:

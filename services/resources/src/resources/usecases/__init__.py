@@ -13,6 +13,7 @@ from resources.usecases.load_decisions import cancel_load, confirm_load, retry_l
 from resources.usecases.load_intake import CHUNKS_CONSUMER, CHUNKS_HINT, LOADS_HINT, company_for, receive_load, state_of
 from resources.usecases.load_keeping import LoadPolicy
 from resources.usecases.load_steps import (
+    RUN_LEASE_S,
     Lost,
     Step,
     announce_chunks,
@@ -27,6 +28,7 @@ from resources.usecases.load_steps import (
     postpone,
     read_through,
     reject_load,
+    renew,
     survey_part,
     where_to_go_on,
 )
@@ -64,6 +66,7 @@ __all__ = [
     "LOOK",
     "LOOK_FOR_NEED",
     "MATCHING",
+    "RUN_LEASE_S",
     "Chunk",
     "DirectoryBehind",
     "KnownBatch",
@@ -122,6 +125,7 @@ __all__ = [
     "receive_load",
     "refuse",
     "reject_load",
+    "renew",
     "reserve",
     "retry_load",
     "start",

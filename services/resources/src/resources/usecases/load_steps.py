@@ -22,7 +22,7 @@ from resources.public_events import chunk_stored
 from resources.repository import LOADS, Run, RunState
 from resources.usecases.load_intake import LOADS_HINT
 
-RUN_LEASE_S = 30  # renewed with each chunk that is read; a worker that was killed is followed this soon
+RUN_LEASE_S = 6  # renewed while a worker lives; one that was killed is followed this soon
 ANNOUNCED_AT_ONCE = 100
 DEACTIVATED_AT_ONCE = 5000  # rows locked together, for some tens of milliseconds
 SURVEYED_AT_ONCE = 500_000  # keys compared in one statement: about a second
@@ -51,6 +51,11 @@ def chunk_key(load_id: UUID, number: int, row_last: int) -> str:
 async def claim_runs(tx: Transaction, limit: int) -> list[Run]:
     """At most `limit` loads of which something is due, for this worker alone."""
     return await repository.claim_runs(tx, limit, lease_s=RUN_LEASE_S)
+
+
+def renew(tx: Transaction, run: Run) -> None:
+    """The worker still has the load; without effect once it let go."""
+    repository.renew_run(tx, run, lease_s=RUN_LEASE_S)
 
 
 async def look_at(tx: Transaction, run: Run, *, stalled: timedelta, now: datetime) -> tuple[Step, CatalogueLoad]:
