@@ -80,7 +80,7 @@ class Bench:
 
     async def company(self) -> tuple[Caller, str]:
         """A partner with a company of its own."""
-        cnpj = next(_CNPJS)
+        cnpj = new_cnpj()
         return await self.callers.partner(await self.callers.organization(kinds=["partner"]), cnpjs=[cnpj]), cnpj
 
     async def load(self, caller: Caller, cnpj: str, body: Callable[[], AsyncIterator[bytes]]) -> float:
@@ -156,7 +156,7 @@ async def _many(bench: Bench, payload: Path, small: Path, _: float) -> list[Targ
 async def _full_table(bench: Bench, _: Path, small: Path, __: float) -> list[Target]:
     """A tenth of the rows while few products are there, and while very many are."""
     few = await bench.load(*await bench.company(), _sent(small, tail=b"\n"))
-    other, step = next(_CNPJS), 100_000
+    other, step = new_cnpj(), 100_000
     for first in range(1, PRESENT + 1, step):
         await bench.database.pool.execute(_FILL, other, first, min(first + step - 1, PRESENT), timeout=600)
     await bench.database.pool.execute("VACUUM ANALYZE products", timeout=1800)
@@ -234,6 +234,11 @@ def _sent(path: Path, *, tail: bytes = b"") -> Callable[[], AsyncIterator[bytes]
     return pieces
 
 
+def new_cnpj() -> str:
+    """A company that no earlier run knows."""
+    return next(_CNPJS)
+
+
 def _cnpjs() -> Iterator[str]:
     for number in itertools.count(int(time.time()) % 10**7):  # not those of an earlier run that was cut off
         body = f"{number:08d}0001"
@@ -246,18 +251,21 @@ _CNPJS = _cnpjs()
 def _write(path: Path, count: int) -> None:
     with path.open("wb") as file:
         for first in range(0, count, 10_000):
-            file.write(b"".join(_line(number) for number in range(first, min(first + 10_000, count))))
+            numbers = range(first, min(first + 10_000, count))
+            file.write(b"".join(catalogue_line(number, price_cents=100 + number % 9973)[0] for number in numbers))
 
 
-def _line(number: int) -> bytes:
+def catalogue_line(number: int, *, price_cents: int) -> tuple[bytes, str]:
+    """A product as a line of JSON, and its GTIN."""
     body = f"789{number:09d}"
     odd, even = (sum(map(int, body[n::2])) for n in (0, 1))
     gtin = f"{body}{-(odd + 3 * even) % 10}"
     name = f"{WORDS[number % 12]} {BRANDS[number // 7 % 10]} {number % 97} g tipo {number % 1013}"
-    return (
+    line = (
         f'{{"gtin":"{gtin}","name":"{name}","brand":"{BRANDS[number // 7 % 10]}","category":"{CATEGORIES[number % 8]}",'
-        f'"price_cents":{100 + number % 9973},"stock":{number % 311}}}\n'
-    ).encode()
+        f'"price_cents":{price_cents},"stock":{number % 311}}}\n'
+    )
+    return line.encode(), gtin
 
 
-assert gtin_is_valid(_line(4242)[9:22].decode())  # else every row would be refused, and fast
+assert gtin_is_valid(catalogue_line(4242, price_cents=1)[1])  # else every row would be refused, and fast
