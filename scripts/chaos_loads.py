@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import itertools
 import os
 import shutil
@@ -127,15 +128,29 @@ class ChaosOfLoads:
         raise RuntimeError("the load did not end in time")
 
     async def _kill(self) -> None:
-        for worker in itertools.cycle(self.workers):
-            await asyncio.sleep(self.every_s)
-            worker.kill()
-            self.kills += 1
-            await worker.start_soon()
+        """One of them at every beat, whether it is up again or still starting."""
+        dead = [asyncio.Event() for _ in self.workers]
+        async with asyncio.TaskGroup() as group:
+            for worker, event in zip(self.workers, dead, strict=True):
+                group.create_task(_back_again(worker, event))
+            for worker, event in itertools.cycle(zip(self.workers, dead, strict=True)):
+                await asyncio.sleep(self.every_s)
+                worker.kill()
+                event.set()
+                self.kills += 1
 
     async def _restart_broker(self) -> None:
         await killed_and_back(self.stack, "rabbitmq")
         self.broker_restarts += 1
+
+
+async def _back_again(worker: LiveService, dead: asyncio.Event) -> None:
+    """Start a worker each time it was killed; one that is killed while it starts did not start."""
+    while True:
+        await dead.wait()
+        dead.clear()
+        with contextlib.suppress(RuntimeError):
+            await worker.start_soon()
 
 
 def _counters(load: dict[str, Any], sent: Sent) -> list[str]:
