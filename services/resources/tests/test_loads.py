@@ -307,6 +307,20 @@ async def test_who_may_load(partner: Partner, callers: Callers) -> None:
     assert (await other.get("/v1/products", cnpj=partner.cnpj)).json()["items"] == []
 
 
+async def test_a_test_key_stays_in_its_sandbox(partner: Partner, callers: Callers) -> None:
+    """It neither changes a company's catalogue nor sees it."""
+    organization_id = await callers.organization(kinds=["partner"])
+    caller = await callers.partner(organization_id, cnpjs=[partner.cnpj], env="test")
+    await partner.load(rows(2))
+
+    refused = await partner.send(ndjson(rows(1)), **caller.headers)
+    seen = await partner.client.get("/v1/products", headers=caller.headers)
+
+    assert (refused.status_code, refused.json()["code"]) == (403, "foreign-cnpj")
+    assert seen.json()["items"] == []
+    assert len(await partner.products()) == 2
+
+
 async def test_the_older_name_answers_alike(partner: Partner) -> None:
     """The seed's route and headers make the same load; a key with one company need not name it."""
     headers = {

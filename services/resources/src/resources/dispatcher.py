@@ -1,4 +1,4 @@
-"""What works on catalogue loads besides requests and messages: reads payloads, applies chunks, forgets what is old."""
+"""What works on catalogue loads besides requests and messages: reads payloads and applies chunks."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from resources.catalogue import CatalogueUnreadable, Limits, rows_of
 from resources.catalogue.preparing import Prepared, Rows
 from resources.decoding import PROCESSES, Decoders
 from resources.domain import CatalogueLoad, Payload
+from resources.keeping import Keeper
 from resources.objects import ObjectStore, ObjectStoreUnavailable
 from resources.usecases import Chunk, LoadPolicy, Lost, Run, Step
 
@@ -30,9 +31,7 @@ AWAY_PAUSE_S = 5.0  # until the object store is asked again
 TRIES = 3  # of a step that fails through its own fault
 TRIES_KILLED = 20  # of one that never ends: it takes its process with it
 RETRY_PAUSE_S = 5.0
-KEEPING_S = 600.0
 COUNTING_S = 15.0
-PAYLOADS, CHUNKS = "payloads", "chunks"
 
 ROWS_READ = MetricCounter(
     "catalogue_rows_read_total", "Rows of catalogue loads read, by what became of them", ["outcome"]
@@ -54,6 +53,7 @@ class Loads:
         self._policy = policy
         self._limits = Limits(body_bytes_max=policy.bytes_max)
         self._decoders = Decoders()
+        self._keeper = Keeper(database, objects, policy)
 
     async def run(self) -> None:
         """Both kinds of work side by side, so that a long payload does not keep chunks waiting."""
@@ -68,7 +68,7 @@ class Loads:
             async with asyncio.TaskGroup() as group:
                 group.create_task(loads.run())
                 group.create_task(chunks.run())
-                group.create_task(self._keep_for_ever())
+                group.create_task(self._keeper.run())
                 group.create_task(self._count_for_ever())
         finally:
             self._decoders.close()
@@ -263,16 +263,6 @@ class Loads:
             "catalogue_chunk.failed", load_id=str(chunk.load_id), number=chunk.number, final=final, error=repr(error)
         )
 
-    # -- keeping ---------------------------------------------------------------------------------------------------------
-
-    async def _keep_for_ever(self) -> None:
-        while True:
-            try:
-                await self.forget_old()
-            except UNAVAILABLE_ERRORS as error:  # the object store's word is one of them
-                log.warning("catalogue.keeping_postponed", error=repr(error))
-            await asyncio.sleep(KEEPING_S)
-
     async def _count_for_ever(self) -> None:
         while True:
             try:
@@ -282,19 +272,6 @@ class Loads:
             except UNAVAILABLE_ERRORS as error:
                 log.warning("catalogue.counting_postponed", error=repr(error))
             await asyncio.sleep(COUNTING_S)
-
-    async def forget_old(self) -> None:
-        """Let go of payloads, chunks and rejects that are kept no longer."""
-        now = _now()
-        await self._forget_objects(CHUNKS, now - self._policy.chunks)
-        await self._forget_objects(PAYLOADS, now - self._policy.payloads)
-        async with self._database.transaction() as tx:
-            await usecases.forget_chunks(tx, before=now - self._policy.chunks)
-            await usecases.forget_rejects(tx, before=now - self._policy.payloads)
-
-    async def _forget_objects(self, prefix: str, moment: datetime) -> None:
-        async for key in self._objects.older_than(prefix, moment):
-            await self._objects.delete(key)
 
 
 def _count(chunk: Prepared) -> None:

@@ -7,7 +7,7 @@ from resources.repository.deliveries import (
     known_delivery,
     requests_promised_with,
 )
-from resources.repository.load_keeping import forget_chunks, forget_rejects
+from resources.repository.load_keeping import CHUNK_TABLES, REJECT_TABLES, forget, running
 from resources.repository.loads import (
     LOADS,
     Chunk,
@@ -74,8 +74,10 @@ from resources.repository.supply import (
 )
 
 __all__ = [
+    "CHUNK_TABLES",
     "LOADS",
     "MATCHES",
+    "REJECT_TABLES",
     "REQUESTS",
     "Chunk",
     "HandedOver",
@@ -102,10 +104,9 @@ __all__ = [
     "failed_due",
     "find_duplicates",
     "find_missing",
-    "forget_chunks",
+    "forget",
     "forget_handled",
     "forget_missing",
-    "forget_rejects",
     "gtins_of",
     "has_turn",
     "hold_chunk",
@@ -128,6 +129,7 @@ __all__ = [
     "propose",
     "renew_run",
     "requests_promised_with",
+    "running",
     "stalled_due",
     "standing",
     "store_chunk",

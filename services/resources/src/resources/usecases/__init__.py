@@ -1,6 +1,6 @@
 """What can be done with requests, reservations and matches. Callers' rights are checked in `rights`, once."""
 
-from resources.repository import Chunk, KnownBatch, Run, forget_chunks, forget_rejects, waiting
+from resources.repository import CHUNK_TABLES, REJECT_TABLES, Chunk, KnownBatch, Run, forget, running, waiting
 from resources.usecases.deliveries import SupplyBehind, ToldDelivery, ToldLine, follow_delivery
 from resources.usecases.load_chunks import (
     after_chunk,
@@ -60,12 +60,14 @@ __all__ = [
     "CALL_OFF",
     "CHUNKS_CONSUMER",
     "CHUNKS_HINT",
+    "CHUNK_TABLES",
     "EXPIRE_REQUEST",
     "EXPIRE_RESERVATION",
     "LOADS_HINT",
     "LOOK",
     "LOOK_FOR_NEED",
     "MATCHING",
+    "REJECT_TABLES",
     "RUN_LEASE_S",
     "Chunk",
     "DirectoryBehind",
@@ -106,8 +108,7 @@ __all__ = [
     "fail_load",
     "finish",
     "follow_delivery",
-    "forget_chunks",
-    "forget_rejects",
+    "forget",
     "history",
     "hold_answered",
     "keep_chunk",
@@ -128,6 +129,7 @@ __all__ = [
     "renew",
     "reserve",
     "retry_load",
+    "running",
     "start",
     "state_of",
     "survey_part",
