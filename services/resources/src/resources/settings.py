@@ -23,7 +23,7 @@ class Settings(ServiceSettings):
     loads_per_minute: int = Field(default=100, ge=1, description="catalogue loads per company and minute")
     load_bytes_max: int = Field(default=1 << 30, ge=1024, description="largest catalogue load, as sent and unpacked")
     load_chunk_rows: int = Field(default=5000, ge=1, le=20_000, description="rows that are applied as one")
-    load_workers: int = Field(default=3, ge=1, le=16, description="chunks that one process applies at once")
+    load_workers: int = Field(default=2, ge=1, le=16, description="chunks that one process applies at once")
     load_confirm_h: int = Field(default=72, ge=1, description="hours that a load waits for its confirmation")
     load_stalled_s: int = Field(default=300, ge=1, description="seconds without progress until a load is looked after")
     load_payload_days: int = Field(default=30, ge=1, description="days that payloads and rejects are kept")
