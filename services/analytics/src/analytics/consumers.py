@@ -14,6 +14,7 @@ from analytics import usecases
 from analytics.domain import Carried, NeedLine, Occurrence
 
 UNHEARD = ("webhooks",)  # its events go to one endpoint only and never travel on the bus
+UNCOUNTED = ("vouajudar.resources.catalogue_chunk.stored.v1",)  # work of resources, which has a queue for it itself
 
 _BATCH_MILESTONES: dict[type[Event], str] = {
     batches.BatchCreated: "created",
@@ -110,7 +111,7 @@ EVENTS = Consumer(
     {
         event: _FOLLOWED.get(event.aggregate, _audit)
         for event in event_types().values()
-        if event.producer not in UNHEARD
+        if event.producer not in UNHEARD and event.type_name() not in UNCOUNTED
     },
     projection=(
         "audit_events", "quantities_daily", "batch_losses", "batches_seen", "deliveries_seen", "requests_seen", "need_lines",

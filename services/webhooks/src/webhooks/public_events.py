@@ -16,8 +16,10 @@ from contracts.registry import event_types
 from contracts import catalogue
 from webhooks.domain import Endpoint
 
-# Facts about people and credentials; only the services themselves need them.
-_INTERNAL = frozenset({("identity", "user"), ("identity", "api_key"), ("identity", "signing_key")})
+# Facts about people and credentials, and the parts of a load, of which there are a thousand to one that matters.
+_INTERNAL = frozenset({
+    ("identity", "user"), ("identity", "api_key"), ("identity", "signing_key"), ("resources", "catalogue_chunk"),
+})  # fmt: skip
 
 _INTERNAL_TYPES = frozenset({DeliveryOffered.type_name()})  # whom volunteers' offers went to concerns them alone
 
