@@ -229,7 +229,7 @@ async def test_the_eleventh_old_secret_is_refused(
     too_long = await client.post(path, json={"overlap_s": 604_801}, headers=tenant.partner.headers)
 
     assert len(seen) == 11
-    assert (refused.status_code, refused.json()["code"]) == (409, "too-many-secrets")
+    assert (refused.status_code, refused.json()["code"]) == (400, "too-many-secrets")
     assert too_long.status_code == 422
 
 

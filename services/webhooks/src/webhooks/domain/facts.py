@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, ClassVar
 from uuid import UUID
+
+from chassis.kernel import Upcasters
 
 from webhooks.domain.terms import EndpointSettings, SigningSecret
 
@@ -12,6 +15,8 @@ from webhooks.domain.terms import EndpointSettings, SigningSecret
 @dataclass(frozen=True, slots=True)
 class EndpointCreated:
     """A partner registered an endpoint."""
+
+    stored_revision: ClassVar[int] = 2
 
     organization_id: UUID
     settings: EndpointSettings
@@ -22,6 +27,8 @@ class EndpointCreated:
 @dataclass(frozen=True, slots=True)
 class EndpointChanged:
     """The settings are these from now on."""
+
+    stored_revision: ClassVar[int] = 2
 
     settings: EndpointSettings
 
@@ -80,4 +87,15 @@ EVENTS: dict[str, type] = {
         EndpointDisabled,
         EndpointDeleted,
     )
+}
+
+
+def _with_parties_and_scheme(data: dict[str, Any]) -> dict[str, Any]:
+    """Before there was a choice, every party was heard of and HMAC alone signed."""
+    return {**data, "settings": {**data["settings"], "parties": [], "ed25519": False}}
+
+
+UPCASTERS: Upcasters = {
+    ("EndpointCreated", 1): _with_parties_and_scheme,
+    ("EndpointChanged", 1): _with_parties_and_scheme,
 }

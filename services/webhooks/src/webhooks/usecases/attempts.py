@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
 from chassis.database import Transaction
-from chassis.idempotency import Vault
 
 from webhooks import repository
-from webhooks.domain import SigningSecret
+from webhooks.keyring import Keyring
 from webhooks.repository import ENDPOINTS, Attempted, Claimed
+from webhooks.signing import SigningKey
 from webhooks.usecases.messages import MESSAGES_HINT
 
 GONE_REASON = "gone"
-VAULT_PURPOSE = "webhooks"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where messages of an endpoint go, as of one version of it; `keys` sign, newest first."""
+    """Where messages of an endpoint go, as of one version of it; `keys` sign, in this order, each until its time."""
 
     version: int
     url: str
     timeout_s: int
-    keys: tuple[tuple[bytes, datetime | None], ...]
+    keys: tuple[tuple[SigningKey, datetime | None], ...]
 
-    def valid_keys(self, now: datetime) -> list[bytes]:
+    def valid_keys(self, now: datetime) -> list[SigningKey]:
         """The keys that sign a request made now."""
         return [key for key, expires_at in self.keys if expires_at is None or now < expires_at]
 
@@ -44,11 +42,11 @@ async def release(tx: Transaction) -> None:
     await repository.release(tx)
 
 
-async def target_of(tx: Transaction, vault: Vault, endpoint_id: UUID) -> Target:
+async def target_of(tx: Transaction, keyring: Keyring, endpoint_id: UUID) -> Target:
     """Where an endpoint is now, with its secrets in clear: keep it in memory only."""
     endpoint = await ENDPOINTS.get(tx, endpoint_id)
-    keys = tuple((_opened(vault, secret), secret.expires_at) for secret in endpoint.secrets)
-    return Target(endpoint.version, endpoint.settings.url, endpoint.settings.timeout_s, keys)
+    settings, keys = endpoint.settings, keyring.signing_keys(endpoint)
+    return Target(endpoint.version, settings.url, settings.timeout_s, keys)
 
 
 def record(tx: Transaction, done: Sequence[Attempted], *, more_may_start: bool) -> None:
@@ -63,12 +61,3 @@ async def disable_gone(tx: Transaction, endpoint_id: UUID) -> None:
     endpoint = await ENDPOINTS.get(tx, endpoint_id)
     endpoint.disable(GONE_REASON)
     ENDPOINTS.save(tx, endpoint, now=datetime.now(UTC))
-
-
-def vault_of(secret: bytes) -> Vault:
-    """What seals signing secrets at rest, from the service's secret key."""
-    return Vault(secret, VAULT_PURPOSE)
-
-
-def _opened(vault: Vault, secret: SigningSecret) -> bytes:
-    return vault.open(base64.b64decode(secret.sealed))

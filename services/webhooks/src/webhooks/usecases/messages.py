@@ -10,7 +10,7 @@ from chassis.database import Row, Transaction
 from chassis.kernel import InvalidTransition
 
 from webhooks import queries, repository
-from webhooks.domain import EndpointStatus, EventFilter, MessageStatus
+from webhooks.domain import EndpointSettings, EndpointStatus, EventFilter, MessageStatus
 from webhooks.repository import ENDPOINTS, Listener, StoredEvent
 
 MESSAGES_HINT = "webhook-messages"  # something may be due
@@ -20,10 +20,14 @@ _HELD_BACK = frozenset({EndpointStatus.PAUSED, EndpointStatus.DISABLED})
 async def fan_out(tx: Transaction, event: StoredEvent, organization_ids: Collection[UUID]) -> None:
     """Store a message for every endpoint of these organizations that wants the event; once, however often it comes."""
     found = await queries.endpoints_of(tx, organization_ids)
-    listeners = [_listener(row) for row in found if EventFilter(tuple(row["event_types"])).matches(event.type)]
+    listeners = [_listener(row) for row in found if _filter(row).wants(event.type, organization_ids)]
     if listeners:
         repository.store(tx, event, listeners)
         tx.hints.add(MESSAGES_HINT)
+
+
+def _filter(row: Row) -> EndpointSettings:
+    return EndpointSettings(url="", event_types=EventFilter(tuple(row["event_types"])), parties=tuple(row["parties"]))
 
 
 def _listener(row: Row) -> Listener:
