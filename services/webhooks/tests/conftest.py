@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +15,8 @@ from contracts.envelope import Event
 from contracts.events.batches import BatchReady
 
 from contracts import catalogue
-from services.webhooks.tests.builders import Tenant
+from services.webhooks.tests.builders import Owner, Tenant
+from services.webhooks.tests.receiver import Receiver
 
 pytest_plugins = ["chassis.testing.plugin"]
 
@@ -56,6 +57,19 @@ def new_tenant(callers: Callers) -> Callable[[], Awaitable[Tenant]]:
 async def tenant(new_tenant: Callable[[], Awaitable[Tenant]]) -> Tenant:
     """An organization of this test alone."""
     return await new_tenant()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def receiver() -> AsyncIterator[Receiver]:
+    """Where endpoints point to: it accepts everything unless told otherwise."""
+    async with Receiver() as opened:
+        yield opened
+
+
+@pytest.fixture
+def owner(client: httpx.AsyncClient, tenant: Tenant) -> Owner:
+    """The partner whose key manages the tenant's endpoints."""
+    return Owner(client, tenant)
 
 
 @pytest.fixture
