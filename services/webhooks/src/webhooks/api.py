@@ -36,6 +36,13 @@ Description = Annotated[str, Field(max_length=domain.DESCRIPTION_CHARS_MAX)]
 RatePerS = Annotated[int, Field(strict=True, ge=1, le=domain.RATE_PER_S_MAX, description="at most so many a second")]
 Ordered = Annotated[bool, Field(strict=True, description="the events of one subject one after the other")]
 TimeoutS = Annotated[int, Field(strict=True, ge=1, le=domain.TIMEOUT_S_MAX, description="for one whole attempt")]
+RetryScheduleS = Annotated[
+    list[Annotated[int, Field(strict=True, ge=1, le=domain.RETRY_S_MAX)]],
+    Field(
+        max_length=domain.RETRIES_MAX,
+        description="waits after the first, second, … failed attempt; none means one attempt, null the usual ten in 75 h",
+    ),
+]
 
 
 class EndpointIn(Body):
@@ -47,11 +54,12 @@ class EndpointIn(Body):
     rate_per_s: RatePerS | None = None
     ordered: Ordered = False
     timeout_s: TimeoutS = domain.TIMEOUT_S_DEFAULT
+    retry_schedule_s: RetryScheduleS | None = None
     organization_id: UUID | None = None
 
 
 class EndpointPatch(Body):
-    """The settings to change; what is absent or null stays, but a null `rate_per_s` lifts the limit."""
+    """The settings to change; what is absent or null stays, but for `rate_per_s` and `retry_schedule_s`, where null means the default."""
 
     url: Url | None = None
     event_types: EventTypes | None = None
@@ -59,6 +67,7 @@ class EndpointPatch(Body):
     rate_per_s: RatePerS | None = None
     ordered: Ordered | None = None
     timeout_s: TimeoutS | None = None
+    retry_schedule_s: RetryScheduleS | None = None
 
 
 class RotationIn(Body):
@@ -81,8 +90,10 @@ class EndpointOut(View):
     rate_per_s: int | None
     ordered: bool
     timeout_s: int
+    retry_schedule_s: list[int] | None
     status: EndpointStatus
     failing_since: UtcMoment | None
+    failing_percent: int
     disabled_reason: str | None
     created_at: UtcMoment
 
@@ -146,7 +157,8 @@ class EventTypeOut(View):
     example: dict[str, Any]
 
 
-_SETTINGS = ("url", "description", "rate_per_s", "ordered", "timeout_s")
+_SETTINGS = ("url", "description", "rate_per_s", "ordered", "timeout_s", "retry_schedule_s")
+_NULLABLE = ("rate_per_s", "retry_schedule_s")
 
 
 def _of(endpoint: domain.Endpoint, response: Response) -> EndpointOut:
@@ -161,7 +173,9 @@ def _with_secret(endpoint: domain.Endpoint, secret: str, response: Response) -> 
 
 
 def _fields(endpoint: domain.Endpoint) -> dict[str, Any]:
-    own = ("id", "version", "organization_id", "status", "failing_since", "disabled_reason", "created_at")
+    own = (
+        "id", "version", "organization_id", "status", "failing_since", "failing_percent", "disabled_reason", "created_at",
+    )  # fmt: skip
     return {
         **{name: getattr(endpoint, name) for name in own},
         **{name: getattr(endpoint.settings, name) for name in _SETTINGS},
@@ -259,7 +273,7 @@ async def change_webhook_endpoint(
 ) -> EndpointOut:
     """Change settings, for messages that wait already as well."""
     given = body.model_dump(exclude_unset=True)
-    wanted = {name: value for name, value in given.items() if value is not None or name == "rate_per_s"}
+    wanted = {name: value for name, value in given.items() if value is not None or name in _NULLABLE}
     endpoint = await usecases.change(
         tx, principal, endpoint_id, check_url, wanted=cast("usecases.Change", wanted), now=now, if_match=if_match
     )  # fmt: skip

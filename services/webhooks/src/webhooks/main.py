@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chassis.app import Service
 
-from webhooks import api, consumers, dispatcher
+from webhooks import api, consumers, dispatcher, retention, usecases
 from webhooks.repository import ENDPOINTS
 from webhooks.settings import Settings
 
@@ -16,6 +16,7 @@ def build() -> Service:
         settings=Settings(),
         routers=[api.router],
         consumers=[consumers.EVENTS],
-        background={"dispatcher": dispatcher.run},
+        background={"dispatcher": dispatcher.run, "retention": retention.run},
         streams={"endpoint": ENDPOINTS},
+        daily_tables=[usecases.ATTEMPTS],
     )

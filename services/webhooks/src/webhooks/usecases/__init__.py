@@ -1,7 +1,18 @@
 """What can be done with endpoints, messages and attempts: load, decide, save."""
 
-from webhooks.repository import Attempted, Claimed, StoredEvent
-from webhooks.usecases.attempts import Target, claim, disable_gone, record, release, target_of, vault_of
+from webhooks.repository import ATTEMPTS, Attempted, Claimed, Forgetting, StoredEvent
+from webhooks.usecases.attempts import (
+    Target,
+    claim,
+    forget,
+    give_up_held,
+    record,
+    record_trouble,
+    sweep,
+    target_of,
+    tells_of_trouble,
+    vault_of,
+)
 from webhooks.usecases.endpoints import (
     ENDPOINTS_HINT,
     Change,
@@ -17,11 +28,13 @@ from webhooks.usecases.endpoints import (
 from webhooks.usecases.messages import MESSAGES_HINT, fan_out, retry
 
 __all__ = [
+    "ATTEMPTS",
     "ENDPOINTS_HINT",
     "MESSAGES_HINT",
     "Attempted",
     "Change",
     "Claimed",
+    "Forgetting",
     "NewEndpoint",
     "StoredEvent",
     "Target",
@@ -29,15 +42,18 @@ __all__ = [
     "claim",
     "create",
     "delete",
-    "disable_gone",
     "enable",
     "fan_out",
+    "forget",
+    "give_up_held",
     "pause",
     "record",
-    "release",
+    "record_trouble",
     "retry",
     "rotate_secret",
     "send_test",
+    "sweep",
     "target_of",
+    "tells_of_trouble",
     "vault_of",
 ]
