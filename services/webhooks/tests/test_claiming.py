@@ -52,7 +52,7 @@ async def quiet() -> AsyncIterator[Database]:
 @pytest_asyncio.fixture(loop_scope="session")
 async def empty(quiet: Database) -> Database:
     async with quiet.command() as tx:
-        await tx.fetch("TRUNCATE webhook_endpoints, webhook_messages, webhook_events, webhook_attempts")
+        await tx.fetch("TRUNCATE webhook_endpoints, webhook_gates, webhook_messages, webhook_events, webhook_attempts")
     return quiet
 
 
@@ -72,7 +72,7 @@ async def save(database: Database, endpoint: Endpoint) -> None:
 async def some_messages(database: Database, endpoint: Endpoint, count: int) -> list[UUID]:
     ids: list[UUID] = []
     for number in range(count):
-        event = StoredEvent(new_id(), "vouajudar.batches.batch.ready.v1", new_id(), b"%d" % number, None, "c")
+        event = StoredEvent(new_id(), "vouajudar.batches.batch.ready.v1", new_id(), 1, b"%d" % number, None, "c")
         listener = Listener(endpoint.id, endpoint.organization_id, MessageStatus.PENDING)
         async with database.command() as tx:
             ids += repository.store(tx, event, [listener])
@@ -88,7 +88,7 @@ def finished(piece: Claimed, status: MessageStatus, *, wait_s: float = 0) -> Att
     outcome = Outcome.DELIVERED if status is MessageStatus.DELIVERED else Outcome.FAILED
     attempt = Attempt(outcome, 3, status=200 if outcome is Outcome.DELIVERED else 500)
     return Attempted(
-        piece, attempt, Decision(status), timedelta(seconds=wait_s), NOW, SETTINGS.url, [("webhook-id", "1")]
+        new_id(), piece, attempt, Decision(status), timedelta(seconds=wait_s), NOW, SETTINGS.url, [("webhook-id", "1")]
     )
 
 
@@ -98,9 +98,15 @@ async def record(database: Database, done: Sequence[Attempted]) -> None:
 
 
 async def lapse(database: Database) -> None:
-    """Every lease is over."""
+    """Every lease is over, and the sweeper came by."""
     async with database.command() as tx:
         await tx.fetch("UPDATE webhook_messages SET due_at = now() - interval '1 second' WHERE status = 'delivering'")
+    await sweep(database)
+
+
+async def sweep(database: Database) -> None:
+    async with database.command() as tx:
+        await usecases.sweep(tx)
 
 
 async def statuses(database: Database, endpoint: Endpoint) -> list[tuple[str, int]]:
@@ -183,14 +189,12 @@ async def test_what_is_due_at_a_paused_endpoint_is_held_and_let_go_later(empty: 
 
     assert await claimed(empty, 10) == []
     assert await statuses(empty, endpoint) == [("held", 0)] * 3
-    async with empty.command() as tx:
-        await usecases.release(tx)
+    await sweep(empty)
     assert await statuses(empty, endpoint) == [("held", 0)] * 3
 
     endpoint.enable()
     await save(empty, endpoint)
-    async with empty.command() as tx:
-        await usecases.release(tx)
+    await sweep(empty)
 
     assert len(await claimed(empty, 10)) == 3
 
@@ -206,8 +210,7 @@ async def test_what_waits_for_a_deleted_endpoint_is_cancelled(empty: Database) -
     endpoint.delete()
     await save(empty, endpoint)
 
-    async with empty.command() as tx:
-        await usecases.release(tx)
+    await sweep(empty)
     assert await claimed(empty, 10) == []
 
     assert await statuses(empty, endpoint) == [("cancelled", 0)] * 2
@@ -216,7 +219,7 @@ async def test_what_waits_for_a_deleted_endpoint_is_cancelled(empty: Database) -
 async def test_the_stream_of_an_endpoint_folds_to_its_row(empty: Database) -> None:
     """The stored events give the very endpoint that the row holds."""
     endpoint = await an_endpoint(empty)
-    endpoint.mark_failing(NOW)
+    endpoint.mark_failing(NOW, percent=50)
     endpoint.rotate_secret("t", now=NOW)
     endpoint.disable("gone")
     await save(empty, endpoint)

@@ -123,14 +123,14 @@ def test_a_pattern_that_fits_no_published_type_is_refused(patterns: list[str], p
         ([], "active", True, False),
         ([Endpoint.pause], "paused", False, True),
         ([Endpoint.pause, Endpoint.enable], "active", True, False),
-        ([lambda e: e.mark_failing(NOW)], "failing", True, False),
-        ([lambda e: e.mark_failing(NOW), Endpoint.mark_recovered], "active", True, False),
-        ([lambda e: e.mark_failing(NOW), Endpoint.pause], "paused", False, True),
-        ([lambda e: e.mark_failing(NOW), lambda e: e.disable("failing-too-long")], "disabled", False, True),
+        ([lambda e: e.mark_failing(NOW, percent=50)], "failing", True, False),
+        ([lambda e: e.mark_failing(NOW, percent=50), Endpoint.mark_recovered], "active", True, False),
+        ([lambda e: e.mark_failing(NOW, percent=50), Endpoint.pause], "paused", False, True),
+        ([lambda e: e.mark_failing(NOW, percent=50), lambda e: e.disable("failing-too-long")], "disabled", False, True),
         ([lambda e: e.disable("gone")], "disabled", False, True),
         ([lambda e: e.disable("gone"), Endpoint.enable], "active", True, False),
         ([Endpoint.pause, lambda e: e.disable("gone")], "paused", False, True),
-        ([Endpoint.pause, lambda e: e.mark_failing(NOW)], "paused", False, True),
+        ([Endpoint.pause, lambda e: e.mark_failing(NOW, percent=50)], "paused", False, True),
         ([Endpoint.mark_recovered], "active", True, False),
         ([Endpoint.delete], "deleted", False, False),
         ([Endpoint.delete, lambda e: e.disable("gone")], "deleted", False, False),
@@ -188,8 +188,8 @@ def test_commands_without_effect_record_nothing() -> None:
     subject = endpoint()
     subject.enable()
     subject.change(EndpointSettings(url="https://partner.example/hook"))
-    subject.mark_failing(NOW)
-    subject.mark_failing(NOW + HOUR)
+    subject.mark_failing(NOW, percent=50)
+    subject.mark_failing(NOW + HOUR, percent=50)
 
     assert len(subject.pending) == 2
     assert subject.failing_since == NOW
@@ -198,7 +198,7 @@ def test_commands_without_effect_record_nothing() -> None:
 def test_enabling_forgets_the_trouble() -> None:
     """After enabling neither reason nor time of the failure is left."""
     subject = endpoint()
-    subject.mark_failing(NOW)
+    subject.mark_failing(NOW, percent=50)
     subject.disable("failing-too-long")
     subject.enable()
 

@@ -37,6 +37,7 @@ from chassis.migrate import head_of, migrate, version_table
 from chassis.operations import operations_router
 from chassis.outbox import OutboxTables, Relay
 from chassis.pagination import Cursors
+from chassis.partitions import DailyTable
 from chassis.process_routes import process_routes
 from chassis.projection_routes import projection_routes
 from chassis.projections import Projections, Rebuilder, be_born, queues_of
@@ -68,6 +69,7 @@ class Service:
     background: Mapping[str, Callable[[Runtime], Awaitable[None]]] = field(default_factory=dict)
     constraints: Mapping[str, type[DomainError]] = field(default_factory=dict)
     on_start: Callable[[Runtime], Awaitable[None]] | None = None
+    daily_tables: Sequence[DailyTable] = ()  # of the service's own; kept as the inbox is
     access_ttl_s: float = ACCESS_TTL_S
     replicates_access: bool = True
     unlimited_paths: Sequence[str] = ()
@@ -225,7 +227,7 @@ def _checks(runtime: Runtime, subscriber: Subscriber | None) -> dict[str, Check]
     return {"database": schema, "broker": broker}
 
 
-async def keep_house(tx: Transaction, *, now: datetime) -> None:
+async def keep_house(tx: Transaction, *, now: datetime, daily_tables: Sequence[DailyTable] = ()) -> None:
     """Forget what nobody needs any more, and make ready what is needed soon."""
     idempotency.expire(tx)
     deadletters.forget_settled(tx)
@@ -233,7 +235,13 @@ async def keep_house(tx: Transaction, *, now: datetime) -> None:
     replay.forget_ended(tx)
     jobs.forget_ended(tx)
     processes.forget_ended(tx)
+    await _keep_days(tx, daily_tables, now)
+
+
+async def _keep_days(tx: Transaction, tables: Sequence[DailyTable], now: datetime) -> None:
     await keep_partitions(tx, now.date())
+    for table in tables:
+        await table.keep(tx, now.date())
 
 
 async def _housekeep(runtime: Runtime) -> None:
@@ -241,7 +249,7 @@ async def _housekeep(runtime: Runtime) -> None:
         pause_s = HOUSEKEEPING_S
         try:
             async with runtime.database.transaction() as tx:
-                await keep_house(tx, now=datetime.now(UTC))
+                await keep_house(tx, now=datetime.now(UTC), daily_tables=runtime.service.daily_tables)
         except TRANSIENT_ERRORS as error:
             log.warning("housekeeping.postponed", error=repr(error))
             pause_s = HOUSEKEEPING_AGAIN_S
@@ -316,7 +324,7 @@ async def prepare(service: Service) -> None:
     await migrate(service.settings.database_url.get_secret_value(), service.name)
     await open_database(runtime)
     async with runtime.database.transaction() as tx:
-        await keep_partitions(tx, now.date())
+        await _keep_days(tx, service.daily_tables, now)
         await be_born(tx, service.name, runtime.consumers, now=now)
     queues = queues_of(runtime.consumers, await generations.all_of(runtime.database.reading()))
     await runtime.database.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chassis.app import Service
 
-from webhooks import api, consumers, dispatcher, recoverer, usecases
+from webhooks import api, consumers, dispatcher, recoverer, retention, usecases
 from webhooks.repository import ENDPOINTS
 from webhooks.settings import Settings
 
@@ -16,7 +16,8 @@ def build() -> Service:
         settings=Settings(),
         routers=api.ROUTERS,
         consumers=[consumers.EVENTS],
-        background={"dispatcher": dispatcher.run, "recoverer": recoverer.run},
+        background={"dispatcher": dispatcher.run, "recoverer": recoverer.run, "retention": retention.run},
         job_cancels={usecases.RECOVERY_KIND: usecases.cancel_recovery},
         streams={"endpoint": ENDPOINTS},
+        daily_tables=[usecases.ATTEMPTS],
     )

@@ -80,7 +80,7 @@ async def endpoints(
 async def endpoints_of(tx: Transaction, organization_ids: Collection[UUID]) -> list[Row]:
     """What decides who hears of an event that concerns these organizations."""
     return await tx.fetch(
-        "SELECT id, organization_id, status, event_types, parties FROM webhook_endpoints"
+        "SELECT id, organization_id, status, event_types, parties, ordered FROM webhook_endpoints"
         " WHERE organization_id = ANY($1::uuid[]) AND status <> 'deleted' ORDER BY id",
         list(organization_ids),
     )

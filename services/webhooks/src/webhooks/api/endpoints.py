@@ -48,6 +48,13 @@ Secret = Annotated[
     SecretStr,
     Field(min_length=1, max_length=SECRET_CHARS_MAX, description="`whsec_` and 24 to 64 bytes in base64, of your own"),
 ]
+RetryScheduleS = Annotated[
+    list[Annotated[int, Field(strict=True, ge=1, le=domain.RETRY_S_MAX)]],
+    Field(
+        max_length=domain.RETRIES_MAX,
+        description="waits after the first, second, … failed attempt; none means one attempt, null the usual ten in 75 h",
+    ),
+]
 
 
 class EndpointIn(Body):
@@ -59,6 +66,7 @@ class EndpointIn(Body):
     rate_per_s: RatePerS | None = None
     ordered: Ordered = False
     timeout_s: TimeoutS = domain.TIMEOUT_S_DEFAULT
+    retry_schedule_s: RetryScheduleS | None = None
     parties: Parties = []
     ed25519: Ed25519 = False
     secret: Secret | None = None
@@ -66,7 +74,7 @@ class EndpointIn(Body):
 
 
 class EndpointPatch(Body):
-    """The settings to change; what is absent or null stays, but a null `rate_per_s` lifts the limit."""
+    """The settings to change; what is absent or null stays, but for `rate_per_s` and `retry_schedule_s`, where null means the default."""
 
     url: Url | None = None
     event_types: EventTypes | None = None
@@ -74,6 +82,7 @@ class EndpointPatch(Body):
     rate_per_s: RatePerS | None = None
     ordered: Ordered | None = None
     timeout_s: TimeoutS | None = None
+    retry_schedule_s: RetryScheduleS | None = None
     parties: Parties | None = None
     ed25519: Ed25519 | None = None
 
@@ -100,10 +109,12 @@ class EndpointOut(View):
     rate_per_s: int | None
     ordered: bool
     timeout_s: int
+    retry_schedule_s: list[int] | None
     parties: list[UUID]
     ed25519: bool
     status: EndpointStatus
     failing_since: UtcMoment | None
+    failing_percent: int
     disabled_reason: str | None
     created_at: UtcMoment
 
@@ -129,7 +140,8 @@ class RecoveryIn(Body):
     include: Literal["undelivered", "all"] = "undelivered"
 
 
-_SETTINGS = ("url", "description", "rate_per_s", "ordered", "timeout_s", "parties", "ed25519")
+_SETTINGS = ("url", "description", "rate_per_s", "ordered", "timeout_s", "retry_schedule_s", "parties", "ed25519")
+_NULLABLE = ("rate_per_s", "retry_schedule_s")
 
 
 def _of(endpoint: domain.Endpoint, response: Response) -> EndpointOut:
@@ -149,7 +161,9 @@ def _clear(secret: SecretStr | None) -> str | None:
 
 
 def _fields(endpoint: domain.Endpoint) -> dict[str, Any]:
-    own = ("id", "version", "organization_id", "status", "failing_since", "disabled_reason", "created_at")
+    own = (
+        "id", "version", "organization_id", "status", "failing_since", "failing_percent", "disabled_reason", "created_at",
+    )  # fmt: skip
     return {
         **{name: getattr(endpoint, name) for name in own},
         **{name: getattr(endpoint.settings, name) for name in _SETTINGS},
@@ -235,7 +249,7 @@ async def change_webhook_endpoint(
 ) -> EndpointOut:
     """Change settings, for messages that wait already as well."""
     given = body.model_dump(exclude_unset=True)
-    wanted = {name: value for name, value in given.items() if value is not None or name == "rate_per_s"}
+    wanted = {name: value for name, value in given.items() if value is not None or name in _NULLABLE}
     endpoint = await usecases.change(
         tx, principal, endpoint_id, check_url, wanted=cast("usecases.Change", wanted), now=now, if_match=if_match
     )  # fmt: skip

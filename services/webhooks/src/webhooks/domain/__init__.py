@@ -4,6 +4,7 @@ from webhooks.domain.attempts import (
     GONE,
     HINTING_STATUSES,
     JITTER_MAX,
+    PAYLOAD_BYTES_MAX,
     RETRY_HINT_MAX,
     RETRY_SCHEDULE,
     Attempt,
@@ -12,6 +13,7 @@ from webhooks.domain.attempts import (
     Outcome,
     is_success,
     next_attempt,
+    too_large,
 )
 from webhooks.domain.endpoint import (
     Endpoint,
@@ -28,6 +30,12 @@ from webhooks.domain.facts import (
     EndpointPaused,
     EndpointRecovered,
     EndpointSecretRotated,
+)
+from webhooks.domain.health import (
+    BREAKER_FAILURES,
+    EXHAUSTED_MAX,
+    GONE_REASON,
+    Health,
 )
 from webhooks.domain.refusals import (
     EndpointNotFound,
@@ -52,6 +60,8 @@ from webhooks.domain.terms import (
     OVERLAP_MAX,
     PARTIES_MAX,
     RATE_PER_S_MAX,
+    RETRIES_MAX,
+    RETRY_S_MAX,
     TIMEOUT_S_DEFAULT,
     TIMEOUT_S_MAX,
     EndpointId,
@@ -64,20 +74,26 @@ from webhooks.domain.terms import (
 )
 
 __all__ = [
+    "BREAKER_FAILURES",
     "DESCRIPTION_CHARS_MAX",
     "EVENTS",
     "EVENT_TYPES_MAX",
     "EVENT_TYPE_CHARS_MAX",
+    "EXHAUSTED_MAX",
     "GONE",
+    "GONE_REASON",
     "HINTING_STATUSES",
     "JITTER_MAX",
     "OLD_SECRETS_MAX",
     "OVERLAP_DEFAULT",
     "OVERLAP_MAX",
     "PARTIES_MAX",
+    "PAYLOAD_BYTES_MAX",
     "RATE_PER_S_MAX",
+    "RETRIES_MAX",
     "RETRY_HINT_MAX",
     "RETRY_SCHEDULE",
+    "RETRY_S_MAX",
     "TIMEOUT_S_DEFAULT",
     "TIMEOUT_S_MAX",
     "UPCASTERS",
@@ -98,6 +114,7 @@ __all__ = [
     "EndpointSettings",
     "EndpointStatus",
     "EventFilter",
+    "Health",
     "InvalidEndpoint",
     "InvalidEventType",
     "InvalidOverlap",
@@ -116,4 +133,5 @@ __all__ = [
     "is_success",
     "next_attempt",
     "rotated",
+    "too_large",
 ]

@@ -45,6 +45,7 @@ class Endpoint(Aggregate):
     secrets: tuple[SigningSecret, ...] = ()
     status: EndpointStatus = EndpointStatus.ACTIVE
     failing_since: datetime | None = None
+    failing_percent: int = 0
     disabled_reason: str | None = None
     created_at: datetime = _NEVER
 
@@ -106,10 +107,10 @@ class Endpoint(Aggregate):
         if self.status is not EndpointStatus.ACTIVE:
             self.record(EndpointEnabled())
 
-    def mark_failing(self, now: datetime) -> None:
-        """Note that deliveries keep failing; a repetition keeps the first time."""
-        if self.status is EndpointStatus.ACTIVE:
-            self.record(EndpointFailing(now))
+    def mark_failing(self, since: datetime, *, percent: int) -> None:
+        """Note that deliveries keep failing, once per notice; the first one says since when."""
+        if self.can_deliver() and percent > self.failing_percent:
+            self.record(EndpointFailing(self.failing_since or since, percent))
 
     def mark_recovered(self) -> None:
         """Note that a delivery succeeded; says nothing unless it was failing."""
@@ -152,7 +153,7 @@ class Endpoint(Aggregate):
         self._become_healthy()
 
     def _on_EndpointFailing(self, event: EndpointFailing) -> None:  # noqa: N802 - named after the event
-        self.status, self.failing_since = EndpointStatus.FAILING, event.since
+        self.status, self.failing_since, self.failing_percent = EndpointStatus.FAILING, event.since, event.percent
 
     def _on_EndpointRecovered(self, _: EndpointRecovered) -> None:  # noqa: N802 - named after the event
         self._become_healthy()
@@ -164,4 +165,5 @@ class Endpoint(Aggregate):
         self.status, self.secrets = EndpointStatus.DELETED, ()
 
     def _become_healthy(self) -> None:
-        self.status, self.failing_since, self.disabled_reason = EndpointStatus.ACTIVE, None, None
+        self.status, self.disabled_reason = EndpointStatus.ACTIVE, None
+        self.failing_since, self.failing_percent = None, 0

@@ -52,9 +52,12 @@ class EndpointEnabled:
 
 @dataclass(frozen=True, slots=True)
 class EndpointFailing:
-    """Deliveries fail for so long that the partner ought to know."""
+    """Deliveries fail for so long that the partner ought to know: so many percent of what switches it off."""
+
+    stored_revision: ClassVar[int] = 2
 
     since: datetime
+    percent: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +93,13 @@ EVENTS: dict[str, type] = {
 }
 
 
-def _with_parties_and_scheme(data: dict[str, Any]) -> dict[str, Any]:
-    """Before there was a choice, every party was heard of and HMAC alone signed."""
-    return {**data, "settings": {**data["settings"], "parties": [], "ed25519": False}}
+def _with_later_settings(data: dict[str, Any]) -> dict[str, Any]:
+    """Before there was a choice all had the service's schedule, heard of every party, and HMAC alone signed."""
+    return {**data, "settings": {**data["settings"], "retry_schedule_s": None, "parties": [], "ed25519": False}}
 
 
 UPCASTERS: Upcasters = {
-    ("EndpointCreated", 1): _with_parties_and_scheme,
-    ("EndpointChanged", 1): _with_parties_and_scheme,
+    ("EndpointCreated", 1): _with_later_settings,
+    ("EndpointChanged", 1): _with_later_settings,
+    ("EndpointFailing", 1): lambda data: {**data, "percent": 50},
 }

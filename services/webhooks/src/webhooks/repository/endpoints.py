@@ -22,8 +22,10 @@ def _columns(endpoint: Endpoint) -> dict[str, Any]:
         "timeout_s": settings.timeout_s,
         "parties": list(settings.parties),
         "ed25519": settings.ed25519,
+        "retry_schedule_s": None if settings.retry_schedule_s is None else list(settings.retry_schedule_s),
         "status": endpoint.status,
         "failing_since": endpoint.failing_since,
+        "failing_percent": endpoint.failing_percent,
         "disabled_reason": endpoint.disabled_reason,
         "created_at": endpoint.created_at,
     }

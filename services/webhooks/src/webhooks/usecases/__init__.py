@@ -1,7 +1,17 @@
 """What can be done with endpoints, messages and attempts: load, decide, save."""
 
-from webhooks.repository import Attempted, Claimed, StoredEvent
-from webhooks.usecases.attempts import Target, claim, disable_gone, record, release, target_of
+from webhooks.repository import ATTEMPTS, Attempted, Claimed, Forgetting, StoredEvent
+from webhooks.usecases.attempts import (
+    Target,
+    claim,
+    forget,
+    give_up_held,
+    record,
+    record_trouble,
+    sweep,
+    target_of,
+    tells_of_trouble,
+)
 from webhooks.usecases.endpoints import (
     ENDPOINTS_HINT,
     Change,
@@ -30,6 +40,7 @@ from webhooks.usecases.recovery import (
 )
 
 __all__ = [
+    "ATTEMPTS",
     "ENDPOINTS_HINT",
     "MESSAGES_HINT",
     "RECOVERY_HINT",
@@ -37,6 +48,7 @@ __all__ = [
     "Attempted",
     "Change",
     "Claimed",
+    "Forgetting",
     "NewEndpoint",
     "StoredEvent",
     "Target",
@@ -48,19 +60,22 @@ __all__ = [
     "claim",
     "create",
     "delete",
-    "disable_gone",
     "due_recovery",
     "enable",
     "fail_recovery",
     "fan_out",
+    "forget",
+    "give_up_held",
     "pause",
     "public_keys",
     "record",
+    "record_trouble",
     "recover",
     "recovery_job",
-    "release",
     "retry",
     "rotate_secret",
     "send_test",
+    "sweep",
     "target_of",
+    "tells_of_trouble",
 ]

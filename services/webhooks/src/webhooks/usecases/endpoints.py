@@ -52,6 +52,7 @@ class NewEndpoint(TypedDict):
     rate_per_s: int | None
     ordered: bool
     timeout_s: int
+    retry_schedule_s: Sequence[int] | None
     parties: Sequence[UUID]
     ed25519: bool
 
@@ -65,6 +66,7 @@ class Change(TypedDict, total=False):
     rate_per_s: int | None
     ordered: bool
     timeout_s: int
+    retry_schedule_s: Sequence[int] | None
     parties: Sequence[UUID]
     ed25519: bool
 
@@ -106,6 +108,8 @@ async def change(
     endpoint = await own_endpoint(tx, principal, endpoint_id, if_match)
     endpoint.change(await _settings(endpoint.settings, wanted, check_url))
     ENDPOINTS.save(tx, endpoint, now=now)
+    if "url" in wanted:
+        repository.heal(tx, endpoint.id)
     return endpoint
 
 
@@ -148,6 +152,7 @@ async def enable(
     endpoint = await own_endpoint(tx, principal, endpoint_id, if_match)
     endpoint.enable()
     ENDPOINTS.save(tx, endpoint, now=now)
+    repository.heal(tx, endpoint.id)
     tx.hints.update((ENDPOINTS_HINT, MESSAGES_HINT))
     return endpoint
 
@@ -181,7 +186,9 @@ async def send_test(tx: Transaction, principal: Principal, endpoint_id: UUID, *,
 
 def _stored_test(endpoint: Endpoint, event_id: UUID, body: bytes) -> StoredEvent:
     context = current_context()
-    return StoredEvent(event_id, TEST_TYPE, endpoint.id, body, context.traceparent, context.correlation_id)
+    return StoredEvent(
+        event_id, TEST_TYPE, endpoint.id, endpoint.version, body, context.traceparent, context.correlation_id
+    )
 
 
 async def _settings(present: EndpointSettings, wanted: Change, check_url: CheckUrl) -> EndpointSettings:
@@ -189,6 +196,8 @@ async def _settings(present: EndpointSettings, wanted: Change, check_url: CheckU
     if "event_types" in wanted:
         values["event_types"] = EventFilter.of(wanted["event_types"])
         values["event_types"].require_known(partner_facing())
+    if wanted.get("retry_schedule_s") is not None:
+        values["retry_schedule_s"] = tuple(wanted["retry_schedule_s"] or ())
     if "parties" in wanted:
         values["parties"] = tuple(dict.fromkeys(wanted["parties"]))
     if "url" in wanted:
