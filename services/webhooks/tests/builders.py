@@ -58,7 +58,7 @@ class Owner:
         found: list[dict[str, Any]] = await eventually(check)
         return found
 
-    async def ended(self, job_id: str, status: str = "done") -> dict[str, Any]:
+    async def ended(self, job_id: str, status: str = "done", *, timeout_s: float = 20) -> dict[str, Any]:
         """A job once it stands like this."""
 
         async def check() -> dict[str, Any]:
@@ -66,5 +66,5 @@ class Owner:
             assert found["status"] == status, found
             return found
 
-        found: dict[str, Any] = await eventually(check)
+        found: dict[str, Any] = await eventually(check, timeout_s=timeout_s)
         return found
