@@ -20,7 +20,8 @@ from contracts.events.batches import BatchReady
 
 from contracts import catalogue
 from services.webhooks.tests import engine
-from services.webhooks.tests.builders import Tenant
+from services.webhooks.tests.builders import Owner, Tenant
+from services.webhooks.tests.receiver import Receiver
 
 pytest_plugins = ["chassis.testing.plugin"]
 
@@ -87,6 +88,19 @@ def publish(bus: Bus, tenant: Tenant) -> Callable[..., Awaitable[UUID]]:
         return await bus.publish(event, **{"subject": new_id(), "organization_id": tenant.organization_id, **envelope})
 
     return send
+
+
+@pytest.fixture
+def owner(client: httpx.AsyncClient, tenant: Tenant) -> Owner:
+    """What the tenant sees through the API."""
+    return Owner(client, tenant)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def receiver() -> AsyncIterator[Receiver]:
+    """A receiver that accepts everything until told otherwise."""
+    async with Receiver() as opened:
+        yield opened
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
