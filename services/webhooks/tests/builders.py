@@ -10,6 +10,8 @@ import httpx
 from chassis.testing import eventually
 from chassis.testing.callers import Caller
 
+Endpoint = dict[str, Any]
+
 
 class Tenant:
     """An organization with a manager and a partner's key."""
@@ -46,7 +48,7 @@ class Owner:
         items: list[dict[str, Any]] = (await self.get(f"/v1/webhook-messages/{message_id}/attempts"))["items"]
         return items
 
-    async def settled(self, endpoint: dict[str, Any], *statuses: str) -> list[dict[str, Any]]:
+    async def settled(self, endpoint: Endpoint, *statuses: str) -> list[dict[str, Any]]:
         """The endpoint's messages, oldest first, once they stand like this."""
 
         async def check() -> list[dict[str, Any]]:
@@ -67,3 +69,14 @@ class Owner:
 
         message = await eventually(check)
         return datetime.fromisoformat(message["next_attempt_at"]) - datetime.now(UTC)
+
+    async def ended(self, job_id: str, status: str = "done") -> dict[str, Any]:
+        """A job once it stands like this."""
+
+        async def check() -> dict[str, Any]:
+            found: dict[str, Any] = await self.get(f"/v1/jobs/{job_id}")
+            assert found["status"] == status, found
+            return found
+
+        found: dict[str, Any] = await eventually(check)
+        return found

@@ -64,6 +64,19 @@ async def tenant(new_tenant: Callable[[], Awaitable[Tenant]]) -> Tenant:
     return await new_tenant()
 
 
+@pytest_asyncio.fixture(loop_scope="session")
+async def receiver() -> AsyncIterator[Receiver]:
+    """Where endpoints point to: it accepts everything unless told otherwise."""
+    async with Receiver() as opened:
+        yield opened
+
+
+@pytest.fixture
+def owner(client: httpx.AsyncClient, tenant: Tenant) -> Owner:
+    """The partner whose key manages the tenant's endpoints."""
+    return Owner(client, tenant)
+
+
 @pytest.fixture
 def endpoint_at(client: httpx.AsyncClient, tenant: Tenant) -> Callable[..., Awaitable[dict[str, Any]]]:
     """Registers an endpoint of the tenant's at a URL."""

@@ -16,7 +16,7 @@ from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from pydantic import BaseModel
 from starlette.types import ASGIApp
 
-from chassis import deadletters, generations, idempotency, message_store, problems, processes, replay
+from chassis import deadletters, generations, idempotency, jobs, message_store, problems, processes, replay
 from chassis.access import ACCESS_EVENTS, ACCESS_TABLES, Directory, project_access
 from chassis.auth import Authenticator
 from chassis.broker import Publisher, Subscriber, declare_topology, queue_depths
@@ -30,7 +30,7 @@ from chassis.health import Check, health_router
 from chassis.idempotency import IdempotencyKeys, IdempotencyKeyTaken, secret_bytes
 from chassis.inbox import keep_partitions
 from chassis.ingester import Ingester
-from chassis.job_routes import job_routes
+from chassis.job_routes import Cancel, job_routes
 from chassis.kernel import DomainError, new_id
 from chassis.message_store import SqlMessageStore
 from chassis.migrate import head_of, migrate, version_table
@@ -73,6 +73,9 @@ class Service:
     access_ttl_s: float = ACCESS_TTL_S
     replicates_access: bool = True
     unlimited_paths: Sequence[str] = ()
+    job_cancels: Mapping[str, Cancel] = field(
+        default_factory=dict
+    )  # a kind of job of the service's own → how to stop one
 
     @property
     def repositories(self) -> list[Repository[Any]]:
@@ -230,6 +233,7 @@ async def keep_house(tx: Transaction, *, now: datetime, daily_tables: Sequence[D
     deadletters.forget_settled(tx)
     message_store.forget_overdue(tx)
     replay.forget_ended(tx)
+    jobs.forget_ended(tx)
     processes.forget_ended(tx)
     await _keep_days(tx, daily_tables, now)
 

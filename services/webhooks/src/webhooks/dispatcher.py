@@ -18,7 +18,6 @@ from uuid import UUID
 from chassis.app import Runtime
 from chassis.database import TRANSIENT_ERRORS, Database
 from chassis.dispatch import POLL_S_MAX, Dispatcher
-from chassis.idempotency import Vault
 from chassis.kernel import ConcurrentUpdate, new_id
 from chassis.telemetry import LATENCY_BUCKETS_S, continue_context, in_context, log, span
 from contracts.envelope import CONTENT_TYPE
@@ -28,6 +27,7 @@ from prometheus_client import Histogram
 
 from webhooks import usecases
 from webhooks.domain import JITTER_MAX, PAYLOAD_BYTES_MAX, Attempt, next_attempt, too_large
+from webhooks.keyring import Keyring
 from webhooks.sender import Sender
 from webhooks.signing import signed_headers
 from webhooks.usecases import Attempted, Claimed, Target
@@ -96,9 +96,9 @@ class Recorder:
 class Deliveries:
     """What the dispatcher claims and what it does with each message."""
 
-    def __init__(self, database: Database, vault: Vault, sender: Sender, schedule: Sequence[timedelta]) -> None:
+    def __init__(self, database: Database, keyring: Keyring, sender: Sender, schedule: Sequence[timedelta]) -> None:
         self._database = database
-        self._vault = vault
+        self._keyring = keyring
         self._sender = sender
         self._schedule = schedule
         self._recorder = Recorder(database)
@@ -188,7 +188,7 @@ class Deliveries:
     async def _target(self, piece: Claimed) -> Target:
         known = self._targets.get(piece.endpoint_id)
         if known is None or known.version < piece.endpoint_version:
-            known = await usecases.target_of(self._database.reading(), self._vault, piece.endpoint_id)
+            known = await usecases.target_of(self._database.reading(), self._keyring, piece.endpoint_id)
             self._targets[piece.endpoint_id] = known
         self._targets.move_to_end(piece.endpoint_id)
         if len(self._targets) > TARGETS_KEPT_MAX:
@@ -226,7 +226,7 @@ async def run(runtime: Runtime) -> None:
     """Deliver until cancelled."""
     settings: Any = runtime.settings
     async with Sender(settings.allowed_networks) as sender:
-        deliveries = Deliveries(runtime.database, usecases.vault_of(runtime.secret), sender, settings.retry_schedule)
+        deliveries = Deliveries(runtime.database, Keyring(runtime.secret), sender, settings.retry_schedule)
         dispatcher = Dispatcher(
             runtime.database, hint=usecases.MESSAGES_HINT, slots=SLOTS, claim=deliveries.claim, act=deliveries.act,
             pause_s=deliveries.pause_s,

@@ -21,6 +21,8 @@ ENDPOINTS = Table(
     Column("rate_per_s", Integer),
     Column("ordered", Boolean, nullable=False),
     Column("timeout_s", Integer, nullable=False),
+    Column("parties", ARRAY(UUID), nullable=False),
+    Column("ed25519", Boolean, nullable=False),
     Column("retry_schedule_s", ARRAY(Integer)),
     Column("status", Text, nullable=False),
     Column("failing_since", _MOMENT),

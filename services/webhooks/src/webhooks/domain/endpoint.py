@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -71,9 +72,9 @@ class Endpoint(Aggregate):
         """Whether messages are kept until it is enabled again."""
         return self.status in {EndpointStatus.PAUSED, EndpointStatus.DISABLED}
 
-    def wants(self, event_type: str) -> bool:
-        """Whether an event of this type becomes a message here, now or held."""
-        return self.status is not EndpointStatus.DELETED and self.settings.event_types.matches(event_type)
+    def wants(self, event_type: str, concerned: Collection[UUID] = ()) -> bool:
+        """Whether an event of this type, which concerns these organizations, becomes a message here, now or held."""
+        return self.status is not EndpointStatus.DELETED and self.settings.wants(event_type, concerned)
 
     def valid_secrets(self, now: datetime) -> tuple[SigningSecret, ...]:
         """The secrets that sign a request made now, newest first."""

@@ -93,13 +93,13 @@ EVENTS: dict[str, type] = {
 }
 
 
-def _with_own_schedule(data: dict[str, Any]) -> dict[str, Any]:
-    """Before endpoints could have a schedule of their own all had the service's."""
-    return {**data, "settings": {**data["settings"], "retry_schedule_s": None}}
+def _with_later_settings(data: dict[str, Any]) -> dict[str, Any]:
+    """Before there was a choice all had the service's schedule, heard of every party, and HMAC alone signed."""
+    return {**data, "settings": {**data["settings"], "retry_schedule_s": None, "parties": [], "ed25519": False}}
 
 
 UPCASTERS: Upcasters = {
-    ("EndpointCreated", 1): _with_own_schedule,
-    ("EndpointChanged", 1): _with_own_schedule,
+    ("EndpointCreated", 1): _with_later_settings,
+    ("EndpointChanged", 1): _with_later_settings,
     ("EndpointFailing", 1): lambda data: {**data, "percent": 50},
 }

@@ -17,6 +17,7 @@ OrganizationId = NewType("OrganizationId", UUID)
 
 EVENT_TYPES_MAX = 100  # a filter list is compared on every event
 EVENT_TYPE_CHARS_MAX = 200
+PARTIES_MAX = 100  # compared on every event too
 DESCRIPTION_CHARS_MAX = 500
 RATE_PER_S_MAX = 1000
 TIMEOUT_S_DEFAULT = 15
@@ -67,6 +68,12 @@ class EventFilter:
     def names(self, event_type: str) -> bool:
         """Whether this type is asked for; who wants every type has not named it."""
         return any(_covers(pattern, event_type) for pattern in self.patterns)
+
+    @staticmethod
+    def covering(event_type: str) -> list[str]:
+        """Every pattern that fits an event type."""
+        parts = event_type.split(".")
+        return [event_type, *(".".join([*parts[:count], "*"]) for count in range(1, len(parts)))]
 
     def require_known(self, published: Collection[str]) -> None:
         """Refuse a pattern that fits no published type: most likely a slip, and it would never hear anything."""
@@ -122,6 +129,8 @@ class EndpointSettings:
     ordered: bool = False
     timeout_s: int = TIMEOUT_S_DEFAULT
     retry_schedule_s: tuple[int, ...] | None = None  # instead of the service's own; empty means one attempt
+    parties: tuple[UUID, ...] = ()  # none at all means events with whomever
+    ed25519: bool = False  # sign with the public key scheme as well
 
     def __post_init__(self) -> None:
         """Refuse what is out of bounds with InvalidEndpoint."""
@@ -136,3 +145,11 @@ class EndpointSettings:
             raise InvalidEndpoint(
                 f"at most {RETRIES_MAX} waits of 1 to {RETRY_S_MAX} seconds", pointer="/retry_schedule_s"
             )
+        if len(self.parties) > PARTIES_MAX:
+            raise InvalidEndpoint(f"at most {PARTIES_MAX} parties", pointer="/parties")
+
+    def wants(self, event_type: str, concerned: Collection[UUID]) -> bool:
+        """Whether an event of this type, which concerns these organizations, is wanted."""
+        return self.event_types.matches(event_type) and (
+            not self.parties or not set(concerned).isdisjoint(self.parties)
+        )

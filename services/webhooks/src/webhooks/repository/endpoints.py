@@ -20,6 +20,8 @@ def _columns(endpoint: Endpoint) -> dict[str, Any]:
         "rate_per_s": settings.rate_per_s,
         "ordered": settings.ordered,
         "timeout_s": settings.timeout_s,
+        "parties": list(settings.parties),
+        "ed25519": settings.ed25519,
         "retry_schedule_s": None if settings.retry_schedule_s is None else list(settings.retry_schedule_s),
         "status": endpoint.status,
         "failing_since": endpoint.failing_since,

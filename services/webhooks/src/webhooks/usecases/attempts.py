@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,22 +9,21 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from chassis.database import Transaction
-from chassis.idempotency import Vault
 from chassis.kernel import new_id
 from chassis.outbox import enqueue
 
 from webhooks import repository
-from webhooks.domain import GONE_REASON, EndpointStatus, Health, MessageStatus, Outcome, SigningSecret
+from webhooks.domain import GONE_REASON, EndpointStatus, Health, MessageStatus, Outcome
+from webhooks.keyring import Keyring
 from webhooks.public_events import is_operational, message_exhausted
 from webhooks.repository import ENDPOINTS, Attempted, Claimed, Condition, Forgetting
+from webhooks.signing import SigningKey
 from webhooks.usecases.messages import MESSAGES_HINT
-
-VAULT_PURPOSE = "webhooks"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where messages of an endpoint go, as of one version of it; `keys` sign, newest first.
+    """Where messages of an endpoint go, as of one version of it; `keys` sign, in this order, each until its time.
 
     `schedule` is the endpoint's own, None for the service's.
     """
@@ -34,9 +32,9 @@ class Target:
     url: str
     timeout_s: int
     schedule: tuple[timedelta, ...] | None
-    keys: tuple[tuple[bytes, datetime | None], ...]
+    keys: tuple[tuple[SigningKey, datetime | None], ...]
 
-    def valid_keys(self, now: datetime) -> list[bytes]:
+    def valid_keys(self, now: datetime) -> list[SigningKey]:
         """The keys that sign a request made now."""
         return [key for key, expires_at in self.keys if expires_at is None or now < expires_at]
 
@@ -54,11 +52,10 @@ async def sweep(tx: Transaction) -> None:
     await repository.release(tx)
 
 
-async def target_of(tx: Transaction, vault: Vault, endpoint_id: UUID) -> Target:
+async def target_of(tx: Transaction, keyring: Keyring, endpoint_id: UUID) -> Target:
     """Where an endpoint is now, with its secrets in clear: keep it in memory only."""
     endpoint = await ENDPOINTS.get(tx, endpoint_id)
-    keys = tuple((_opened(vault, secret), secret.expires_at) for secret in endpoint.secrets)
-    settings = endpoint.settings
+    settings, keys = endpoint.settings, keyring.signing_keys(endpoint)
     steps = settings.retry_schedule_s
     schedule = None if steps is None else tuple(timedelta(seconds=step) for step in steps)
     return Target(endpoint.version, settings.url, settings.timeout_s, schedule, keys)
@@ -155,12 +152,3 @@ async def forget(tx: Transaction, at: Forgetting, now: datetime) -> Forgetting |
 async def give_up_held(tx: Transaction, now: datetime) -> int:
     """End some messages that were held for 30 days; how many."""
     return await repository.give_up_held(tx, now)
-
-
-def vault_of(secret: bytes) -> Vault:
-    """What seals signing secrets at rest, from the service's secret key."""
-    return Vault(secret, VAULT_PURPOSE)
-
-
-def _opened(vault: Vault, secret: SigningSecret) -> bytes:
-    return vault.open(base64.b64decode(secret.sealed))

@@ -10,7 +10,7 @@ from chassis.database import Row, Transaction
 from chassis.kernel import InvalidTransition
 
 from webhooks import queries, repository
-from webhooks.domain import EndpointStatus, EventFilter, MessageStatus
+from webhooks.domain import EndpointSettings, EndpointStatus, EventFilter, MessageStatus
 from webhooks.public_events import is_operational
 from webhooks.repository import ENDPOINTS, Listener, StoredEvent
 
@@ -26,15 +26,17 @@ async def fan_out(
     What is `about` an endpoint goes to the others that ask for it by name: the one in trouble cannot hear of it.
     """
     found = [row for row in await queries.endpoints_of(tx, organization_ids) if row["id"] != about]
-    listeners = [_listener(row) for row in found if _wants(row, event.type)]
+    listeners = [_listener(row) for row in found if _wants(row, event.type, organization_ids)]
     if listeners:
         repository.store(tx, event, listeners)
         tx.hints.add(MESSAGES_HINT)
 
 
-def _wants(endpoint: Row, event_type: str) -> bool:
-    wanted = EventFilter(tuple(endpoint["event_types"]))
-    return wanted.names(event_type) if is_operational(event_type) else wanted.matches(event_type)
+def _wants(endpoint: Row, event_type: str, concerned: Collection[UUID]) -> bool:
+    types = EventFilter(tuple(endpoint["event_types"]))
+    if is_operational(event_type):
+        return types.names(event_type)
+    return EndpointSettings(url="", event_types=types, parties=tuple(endpoint["parties"])).wants(event_type, concerned)
 
 
 def _listener(row: Row) -> Listener:
