@@ -103,19 +103,6 @@ def publish(bus: Bus, tenant: Tenant) -> Callable[..., Awaitable[UUID]]:
     return send
 
 
-@pytest.fixture
-def owner(client: httpx.AsyncClient, tenant: Tenant) -> Owner:
-    """What the tenant sees through the API."""
-    return Owner(client, tenant)
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def receiver() -> AsyncIterator[Receiver]:
-    """A receiver that accepts everything until told otherwise."""
-    async with Receiver() as opened:
-        yield opened
-
-
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def quiet() -> AsyncIterator[Database]:
     """A database in which no dispatcher is at work."""
