@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -57,6 +58,17 @@ class Owner:
 
         found: list[dict[str, Any]] = await eventually(check)
         return found
+
+    async def until_waiting(self, message_id: str, *, attempts: int) -> timedelta:
+        """How long a message waits for its next attempt after the last of so many."""
+
+        async def check() -> dict[str, Any]:
+            found: dict[str, Any] = await self.get(f"/v1/webhook-messages/{message_id}")
+            assert (found["status"], found["attempts"]) == ("retrying", attempts)
+            return found
+
+        message = await eventually(check)
+        return datetime.fromisoformat(message["next_attempt_at"]) - datetime.now(UTC)
 
     async def ended(self, job_id: str, status: str = "done", *, timeout_s: float = 20) -> dict[str, Any]:
         """A job once it stands like this."""

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.ed25519 import ec
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from webhooks import sender as sender_module
 from webhooks.domain import Attempt, Outcome

@@ -27,6 +27,7 @@ class EndpointTest(_EndpointEvent):
 class EndpointFailing(_EndpointEvent):
     """Deliveries to an endpoint keep failing: so many percent of what switches it off are reached."""
 
+    organization_id: UUID
     since: Moment
     percent: int = Field(ge=1, le=99)
 
@@ -34,11 +35,14 @@ class EndpointFailing(_EndpointEvent):
 class EndpointDisabled(_EndpointEvent):
     """An endpoint was switched off because of what came of its deliveries; events are held until it is enabled."""
 
+    organization_id: UUID
     reason: Word
 
 
 class EndpointRecovered(_EndpointEvent):
     """An endpoint that was failing accepted a delivery."""
+
+    organization_id: UUID
 
 
 class MessageExhausted(Event):
@@ -47,6 +51,7 @@ class MessageExhausted(Event):
     producer: ClassVar[str] = "webhooks"
     aggregate: ClassVar[str] = "message"
     message_id: UUID
+    organization_id: UUID
     endpoint_id: UUID
     event_id: UUID
     event_type: EventType

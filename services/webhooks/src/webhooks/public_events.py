@@ -63,13 +63,14 @@ def is_operational(event_type: str) -> bool:
 def announce(endpoint: Endpoint, event: Any) -> Announcement | None:
     """What its owner has to know though nobody of theirs did it; the rest they did themselves."""
     public: Event
+    whose: dict[str, Any] = {"endpoint_id": endpoint.id, "organization_id": endpoint.organization_id}
     match event:
         case domain.EndpointFailing():
-            public = EndpointFailing(endpoint_id=endpoint.id, since=event.since, percent=event.percent)
+            public = EndpointFailing(**whose, since=event.since, percent=event.percent)
         case domain.EndpointDisabled():
-            public = EndpointDisabled(endpoint_id=endpoint.id, reason=event.reason)
+            public = EndpointDisabled(**whose, reason=event.reason)
         case domain.EndpointRecovered():
-            public = EndpointRecovered(endpoint_id=endpoint.id)
+            public = EndpointRecovered(**whose)
         case _:
             return None
     return Announcement(public, endpoint.organization_id)
@@ -81,8 +82,8 @@ def message_exhausted(
 ) -> Announcement:  # fmt: skip
     """A message was given up after this attempt, the last of so many."""
     event = MessageExhausted(
-        message_id=message_id, endpoint_id=endpoint_id, event_id=event_id, event_type=event_type, attempts=attempts,
-        last_status=attempt.status, last_error=attempt.error,
+        message_id=message_id, organization_id=organization_id, endpoint_id=endpoint_id, event_id=event_id,
+        event_type=event_type, attempts=attempts, last_status=attempt.status, last_error=attempt.error,
     )  # fmt: skip
     return Announcement(event, organization_id)
 
