@@ -21,6 +21,7 @@ from services.webhooks.tests.engine import (
     save,
     some_messages,
     statuses,
+    sweep,
 )
 
 DELIVERED, RETRYING, EXHAUSTED = MessageStatus.DELIVERED, MessageStatus.RETRYING, MessageStatus.EXHAUSTED
@@ -62,6 +63,17 @@ async def test_without_a_rate_only_slots_count(empty: Database) -> None:
     taken = [piece.endpoint_id for piece in await claimed(empty)]
 
     assert (taken.count(slow.id), taken.count(fast.id)) == (1, 9)
+
+
+async def test_messages_without_a_gate_are_not_forgotten(empty: Database) -> None:
+    """Whatever wrote them: the sweeper makes the gate that storing would have made."""
+    await some_messages(empty, await an_endpoint(empty), 2)
+    await empty.pool.execute("DELETE FROM webhook_gates")
+    before = await claimed(empty)
+
+    await sweep(empty)
+
+    assert (before, len(await claimed(empty))) == ([], 2)
 
 
 # ---------------------------------------------------------------- breaker

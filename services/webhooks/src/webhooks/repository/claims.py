@@ -24,14 +24,15 @@ ORDER_LOOK_S = 1.0  # a message behind one that is not under way looks again aft
 # `doors`: whoever claims for an endpoint locks its gate and moves `claims` on. Another process that looked at the same
 # moment finds the gate locked or moved and passes by, so that slots, rate and probe hold over all processes.
 # `behind`: what an ordered message has to wait for.
-_CLAIM = f"""WITH RECURSIVE waiting(endpoint_id, due_at) AS (
+_WAITING = """WITH RECURSIVE waiting(endpoint_id, due_at) AS (
     (SELECT endpoint_id, due_at FROM webhook_messages WHERE status IN ('pending', 'retrying')
      ORDER BY endpoint_id, due_at LIMIT 1)
     UNION ALL
     SELECT n.endpoint_id, n.due_at FROM waiting w CROSS JOIN LATERAL (
         SELECT m.endpoint_id, m.due_at FROM webhook_messages m
         WHERE m.status IN ('pending', 'retrying') AND m.endpoint_id > w.endpoint_id
-        ORDER BY m.endpoint_id, m.due_at LIMIT 1) n),
+        ORDER BY m.endpoint_id, m.due_at LIMIT 1) n)"""
+_CLAIM = f"""{_WAITING},
 doors AS MATERIALIZED (
     SELECT e.id, e.organization_id, e.version, e.timeout_s, e.ordered, e.rate_per_s, e.status = 'deleted' AS is_gone,
         e.status IN ('active', 'failing') AS is_open,
@@ -108,6 +109,10 @@ def _claimed(row: Row, claimed_at: float) -> Claimed:
 _SWEEP = """UPDATE webhook_messages m SET status = CASE WHEN m.attempts = 0 THEN 'pending' ELSE 'retrying' END, due_at = now()
 FROM (SELECT id FROM webhook_messages WHERE status = 'delivering' AND due_at <= now() LIMIT $1 FOR UPDATE SKIP LOCKED) s
 WHERE m.id = s.id"""
+# Storing a message makes its endpoint's gate; one that is missing all the same must not hold messages for ever.
+_OPEN_GATES = f"""{_WAITING}
+INSERT INTO webhook_gates (endpoint_id) SELECT w.endpoint_id FROM waiting w
+WHERE NOT EXISTS (SELECT FROM webhook_gates g WHERE g.endpoint_id = w.endpoint_id) ON CONFLICT DO NOTHING"""
 _RELEASE = """WITH RECURSIVE holding(endpoint_id) AS (
     (SELECT endpoint_id FROM webhook_messages WHERE status = 'held' ORDER BY endpoint_id LIMIT 1)
     UNION ALL
@@ -127,6 +132,7 @@ WHERE m.id = f.id"""
 async def sweep(tx: Transaction) -> None:
     """Take back messages whose lease is over: whoever had them is gone or stands still. No attempt is counted."""
     await tx.fetch(_SWEEP, SWEPT_MAX)
+    await tx.fetch(_OPEN_GATES)
 
 
 async def release(tx: Transaction) -> None:
