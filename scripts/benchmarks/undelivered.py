@@ -46,7 +46,8 @@ SELECT {_ID.format(at="at", what="i::text")}, {_ID.format(at="at", what="'e' || 
     CASE WHEN s = 'delivered' THEN 204 ELSE 503 END, NULL, at, CASE WHEN s = 'delivered' THEN at END
 FROM (SELECT i, {_AT} AS at,
         1 + CASE WHEN i % 2 = 0 THEN i % {ENDPOINTS_EACH} ELSE i % {ORGANIZATIONS * ENDPOINTS_EACH} END AS e,
-        CASE WHEN hashint4(i) % 10 <> 0 THEN 'delivered' ELSE (ARRAY['exhausted', 'retrying', 'held', 'cancelled'])[1 + abs(hashint4(i + 2)) % 4] END AS s
+        CASE WHEN hashint4(i) % 10 <> 0 THEN 'delivered'
+            ELSE (ARRAY['exhausted', 'retrying', 'held', 'cancelled'])[1 + abs(hashint4(i + 2)) % 4] END AS s
     FROM generate_series(1, {MESSAGES}) i) m"""
 _ATTEMPTS = f"""INSERT INTO webhook_attempts (id, message_id, endpoint_id, number, attempted_at, outcome, status, error, detail,
     duration_ms, url, request_head, response_head, response_body, response_truncated)

@@ -111,6 +111,21 @@ async def test_everything_goes_out_again_when_asked(
     assert sorted(heard(receiver)) == sorted(wanted)
 
 
+async def test_what_is_recovered_begins_its_schedule_anew(
+    receiver: Receiver, endpoint_at: Register, owner: Owner, missed: Any
+) -> None:
+    """A message whose attempts were used up is retried again when its recovery fails; its attempts are counted on."""
+    endpoint = await endpoint_at(receiver.url)
+    await missed(endpoint, 1, ago=timedelta(hours=1))
+    receiver.script(reply(500), reply(503))
+
+    job = await recover(owner, endpoint, timedelta(hours=2))
+    await owner.ended(job["id"])
+
+    (message,) = await owner.settled(endpoint, "delivered")
+    assert (message["attempts"], len(receiver.requests)) == (7, 3)
+
+
 async def test_a_recovery_that_was_killed_goes_on(
     receiver: Receiver, endpoint_at: Register, owner: Owner, missed: Any, live: LiveService
 ) -> None:

@@ -32,7 +32,7 @@ SELECT count(*) FILTER (WHERE {_IN_SPAN}) AS found,
 # is waited for, and then left alone: it is under way.
 _SEND_AGAIN = f"""WITH wanted AS MATERIALIZED (SELECT id FROM ({_WALK}) walked WHERE {_IN_SPAN} LIMIT $9),
 sent AS (
-    UPDATE webhook_messages SET status = 'pending', due_at = now()
+    UPDATE webhook_messages SET status = 'pending', due_at = now(), attempts_before = attempts
     WHERE id IN (SELECT id FROM wanted) AND {_IN_SPAN} RETURNING 1)
 SELECT (SELECT count(*) FROM sent) AS found, CASE WHEN (SELECT count(*) FROM wanted) = $9
     THEN (SELECT id FROM wanted ORDER BY id DESC LIMIT 1)
