@@ -5,12 +5,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from scripts.benchmarks import api, matching, messaging, path, report, rest, undelivered
+from scripts.benchmarks import api, matching, messaging, path, report, rest, undelivered, webhooks
 
 BENCHES = {
-    "api": api.run, "messaging": messaging.run, "matching": matching.run, "path": path.run, "rest": rest.run,
+    "api": api.run,
+    "messaging": messaging.run,
+    "matching": matching.run,
+    "path": path.run,
+    "rest": rest.run,
+    "webhooks": webhooks.run,
     "undelivered": undelivered.run,
-}  # fmt: skip
+}
 
 
 def main() -> int:

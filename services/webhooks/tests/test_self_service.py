@@ -272,6 +272,24 @@ async def test_what_was_never_delivered_is_one_list_with_its_reason(
         assert (mixed.status_code, mixed.json()["code"]) == (422, "invalid")
 
 
+async def test_what_was_delivered_once_is_never_undelivered(
+    receiver: Receiver, endpoint_at: Register, publish: Publish, owner: Owner
+) -> None:
+    """A message that arrived and fails when it is asked for again stands as exhausted, but not among the undelivered."""
+    endpoint = await endpoint_at(receiver.url, retry_schedule_s=[])
+    await publish()
+    (message,) = await owner.settled(endpoint, "delivered")
+    receiver.default = reply(500)
+    await owner.post(f"/v1/webhook-messages/{message['id']}/retry", 202)
+    await owner.settled(endpoint, "exhausted")
+    missed = await publish()
+    await owner.settled(endpoint, "exhausted", "exhausted")
+
+    undelivered = await owner.messages(status="undelivered", endpoint_id=endpoint["id"])
+
+    assert [found["event_id"] for found in undelivered] == [str(missed)]
+
+
 async def test_the_list_of_the_undelivered_pages_through_everything_once(
     receiver: Receiver, endpoint_at: Register, publish: Publish, owner: Owner, tenant: Tenant, client: httpx.AsyncClient,
     new_tenant: Callable[[], Awaitable[Tenant]],
