@@ -19,7 +19,7 @@ from uuid import UUID
 import aiohttp
 import asyncpg
 import uvloop
-from chassis.app import prepare
+from chassis.app import prepare, stay_loaded
 from chassis.broker import Publisher, declare_topology
 from chassis.database import Database
 from chassis.dispatch import Dispatcher
@@ -64,17 +64,21 @@ class Rig:
     sink: Sink
     endpoints: Sequence[Endpoint]
 
+    @property
+    def organizations(self) -> list[UUID]:
+        """Whose they are, each once."""
+        return list(dict.fromkeys(endpoint.organization_id for endpoint in self.endpoints))
+
 
 def run() -> list[Target]:
     """Servers and a sink beside this process, which does the deliveries itself; lag is of a real process."""
     stack = Stack(HOME, caller=os.environ)
     stack.up(infrastructure_only=True)
     try:
-        with sink() as receiving:
+        with sink() as receiving, _logged_to(HOME / "webhooks.log"):
             targets: list[Target] = []
-            for measure in (throughput, lag, isolation, memory):
-                with _logged_to(HOME / "webhooks.log"):
-                    found = uvloop.run(measure(stack, receiving))
+            for measure in MEASURES:
+                found = uvloop.run(measure(stack, receiving))
                 for target in found:
                     show(target)
                 targets += found
@@ -86,8 +90,9 @@ def run() -> list[Target]:
 @contextmanager
 def _logged_to(path: Path) -> Iterator[None]:
     """The service's own logging, at its usual level, into a file."""
-    with path.open("w", encoding="utf-8") as file, contextlib.redirect_stdout(file):
-        configure_telemetry("bench", TelemetrySettings())
+    with path.open("w", encoding="utf-8") as file:
+        with contextlib.redirect_stdout(file):
+            configure_telemetry("bench", TelemetrySettings())
         yield
 
 
@@ -97,6 +102,7 @@ def _logged_to(path: Path) -> Iterator[None]:
 async def throughput(stack: Stack, receiving: Sink) -> list[Target]:
     """Ours and bare in turns: the same bytes, the same sink, the same concurrency, this process's one core."""
     async with _rig(stack, receiving) as rig, _bare_session() as session:
+        stay_loaded()  # as a service does when it starts
         await _round(rig, session)
         rounds = [await _round(rig, session) for _ in range(ROUNDS)]
     ours, bare = ([DELIVERIES / seconds for seconds in column] for column in zip(*rounds, strict=True))
@@ -176,7 +182,7 @@ async def _post_plainly(rig: Rig, session: aiohttp.ClientSession, bodies: Sequen
 
 async def lag(stack: Stack, receiving: Sink) -> list[Target]:
     """An event committed in a producer's database, its relay, the broker, a real worker, the sink."""
-    async with _worker(stack, receiving) as way:
+    async with _worker(stack, receiving, endpoints_each=1) as way:
         lags_s = await way.measured(endpoints=1, events_per_s=PER_S)
     cuts = statistics.quantiles(lags_s, n=100)
     return [
@@ -187,7 +193,7 @@ async def lag(stack: Stack, receiving: Sink) -> list[Target]:
 
 async def isolation(stack: Stack, receiving: Sink) -> list[Target]:
     """Ten of a hundred endpoints hang: what that does to the others."""
-    async with _worker(stack, receiving) as way:
+    async with _worker(stack, receiving, endpoints_each=ENDPOINTS_EACH) as way:
         alone = await way.measured(endpoints=ENDPOINTS_EACH, events_per_s=PER_S / ENDPOINTS_EACH)
         await way.hang_one_in_ten()
         beside = await way.measured(endpoints=ENDPOINTS_EACH - 1, events_per_s=PER_S / ENDPOINTS_EACH)
@@ -211,8 +217,7 @@ class Way:
         began, count = time.monotonic(), round((WARM_UP_S + MEASURED_S) * events_per_s)
         for number in range(count):
             await asyncio.sleep(max(0.0, began + number / events_per_s - time.monotonic()))
-            owner = self.rig.endpoints[number * ENDPOINTS_EACH % len(self.rig.endpoints)].organization_id
-            event_id = await self._commit(owner)
+            event_id = await self._commit(self.rig.organizations[number % ORGANIZATIONS])
             committed[str(event_id)] = time.monotonic()
         received = await self._received(count * endpoints)
         counted = list(committed)[round(WARM_UP_S * events_per_s) :]
@@ -245,13 +250,13 @@ class Way:
 
 
 @asynccontextmanager
-async def _worker(stack: Stack, receiving: Sink) -> AsyncIterator[Way]:
+async def _worker(stack: Stack, receiving: Sink, *, endpoints_each: int) -> AsyncIterator[Way]:
     """A worker of webhooks as a real process, and here a producer with its relay."""
     settings = stack.settings
     producer = Database(await _fresh_database(stack, "bench_producer", "chassis"))
     await producer.open()
     publisher = Publisher(settings["VAJ_BROKER_URL"], name="bench")
-    async with _rig(stack, receiving) as rig:
+    async with _rig(stack, receiving, endpoints_each=endpoints_each) as rig:
         environment = service_environment(
             rig.database.url, settings["VAJ_BROKER_URL"], settings["VAJ_REDIS_URL"],
             VAJ_WEBHOOKS_ALLOWED_NETWORKS=NETWORKS, VAJ_SECRET_KEY=_SECRET,
@@ -280,6 +285,7 @@ async def _worker(stack: Stack, receiving: Sink) -> AsyncIterator[Way]:
 async def memory(stack: Stack, receiving: Sink) -> list[Target]:
     """Growth of this process while it delivers, after a warm-up."""
     async with _rig(stack, receiving) as rig:
+        stay_loaded()
         await _pass(rig, MEMORY_WARM_UP)
         before = _resident_mib()
         await _pass(rig, MEMORY_MEASURED)
@@ -315,14 +321,14 @@ def _keyring() -> Keyring:
 
 
 @asynccontextmanager
-async def _rig(stack: Stack, receiving: Sink) -> AsyncIterator[Rig]:
+async def _rig(stack: Stack, receiving: Sink, *, endpoints_each: int = ENDPOINTS_EACH) -> AsyncIterator[Rig]:
     database = Database(await _fresh_database(stack, "bench_webhooks", "webhooks"))
     await database.open()
     try:
         endpoints = [
             await _an_endpoint(database, organization_id, receiving.url)
             for organization_id in (new_id() for _ in range(ORGANIZATIONS))
-            for _ in range(ENDPOINTS_EACH)
+            for _ in range(endpoints_each)
         ]
         yield Rig(database, receiving, endpoints)
     finally:
@@ -376,3 +382,6 @@ def _event() -> BatchReady:
 
 def _body(subject: UUID, event_id: UUID, organization_id: UUID) -> bytes:
     return envelope_bytes(Announcement(_event(), organization_id), subject, event_id, 1, datetime.now(UTC))
+
+
+MEASURES = (throughput, lag, isolation, memory)
