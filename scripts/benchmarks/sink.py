@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from typing import cast
+from typing import NamedTuple, cast
 
 import uvloop
 
@@ -18,10 +18,18 @@ _ACCEPTED = b"HTTP/1.1 204 No Content\r\n\r\n"
 _ID = b"webhook-id: "
 
 
+class Taken(NamedTuple):
+    """One POST that was accepted: its path, its `webhook-id`, and the moment on the clock that processes share."""
+
+    target: str
+    webhook_id: str
+    at: float
+
+
 class _Receiving(asyncio.Protocol):
     """One connection: requests come one after the other, each answered at once; those to `/hang` never."""
 
-    def __init__(self, seen: list[tuple[bytes, float]]) -> None:
+    def __init__(self, seen: list[Taken]) -> None:
         self._seen = seen
         self._buffer = bytearray()
         self._transport: asyncio.WriteTransport | None = None
@@ -44,7 +52,7 @@ class _Receiving(asyncio.Protocol):
             return False
         del self._buffer[:ends]
         if not head.startswith(HANG):
-            self._seen.append((_webhook_id(head), time.monotonic()))
+            self._seen.append(Taken(_target(head), _webhook_id(head), time.monotonic()))
             assert self._transport is not None
             self._transport.write(_ACCEPTED)
         return True
@@ -55,9 +63,13 @@ def _content_length(head: bytes) -> int:
     return int(rest.split(b"\r\n", 1)[0]) if rest else 0
 
 
-def _webhook_id(head: bytes) -> bytes:
+def _target(head: bytes) -> str:
+    return head.split(b" ", 2)[1].decode()
+
+
+def _webhook_id(head: bytes) -> str:
     _, _, rest = head.partition(_ID)
-    return rest[:36]
+    return rest[:36].decode()
 
 
 class Sink:
@@ -68,11 +80,11 @@ class Sink:
         self.hanging_url = f"http://127.0.0.1:{port}/hang"
         self._pipe = pipe
 
-    def taken(self) -> list[tuple[str, float]]:
-        """What came since the last time it was asked: `webhook-id` and the moment on the clock that processes share."""
+    def taken(self) -> list[Taken]:
+        """What came since the last time it was asked."""
         self._pipe.send(None)
-        seen: list[tuple[bytes, float]] = self._pipe.recv()
-        return [(name.decode(), at) for name, at in seen]
+        seen: list[Taken] = self._pipe.recv()
+        return seen
 
 
 @contextmanager
@@ -93,7 +105,7 @@ def _run(pipe: Connection) -> None:
 
 
 async def _serve(pipe: Connection) -> None:
-    seen: list[tuple[bytes, float]] = []
+    seen: list[Taken] = []
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: _Receiving(seen), "127.0.0.1", 0, backlog=2048)
     pipe.send(server.sockets[0].getsockname()[1])
@@ -101,7 +113,7 @@ async def _serve(pipe: Connection) -> None:
     await asyncio.Event().wait()
 
 
-def _tell(pipe: Connection, seen: list[tuple[bytes, float]]) -> None:
+def _tell(pipe: Connection, seen: list[Taken]) -> None:
     """Answer each question with what came since the one before."""
     while True:
         pipe.recv()

@@ -12,38 +12,33 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from uuid import UUID
 
 import aiohttp
-import asyncpg
 import uvloop
-from chassis.app import prepare
+from chassis.app import prepare, stay_loaded
 from chassis.broker import Publisher, declare_topology
 from chassis.database import Database
 from chassis.dispatch import Dispatcher
-from chassis.idempotency import secret_bytes
 from chassis.kernel import new_id
-from chassis.migrate import migrate
-from chassis.outbox import Announcement, OutboxTables, Relay, enqueue, envelope_bytes
+from chassis.outbox import Announcement, OutboxTables, Relay, envelope_bytes
 from chassis.settings import TelemetrySettings
-from chassis.telemetry import configure_telemetry, in_context, start_context
-from chassis.testing import LiveService, service_environment
+from chassis.telemetry import configure_telemetry
+from chassis.testing import LiveService
 from contracts.events.batches import BatchReady
 from webhooks import dispatcher, repository, usecases
-from webhooks.domain import RETRY_SCHEDULE, Endpoint, EndpointId, EndpointSettings, MessageStatus, OrganizationId
-from webhooks.keyring import Keyring
+from webhooks.domain import RETRY_SCHEDULE, EndpointSettings, MessageStatus
 from webhooks.main import build
 from webhooks.repository import ENDPOINTS, Listener, StoredEvent
 from webhooks.sender import Sender
 from webhooks.url_policy import parse_networks
 
-from contracts import catalogue
 from scripts.benchmarks.api import HOME
 from scripts.benchmarks.report import Target, bounded, compared, show
 from scripts.benchmarks.sink import Sink, sink
 from scripts.stack import Stack
+from scripts.webhook_rig import NETWORKS, Rig, an_event, commit, environment, fresh_database, keyring, opened
 
 ROUNDS = 5
 ORGANIZATIONS, ENDPOINTS_EACH = 10, 10
@@ -53,16 +48,6 @@ PER_S, WARM_UP_S, MEASURED_S = 200, 3, 15
 MEMORY_WARM_UP, MEMORY_MEASURED = 30_000, 90_000
 WAIT_S_MAX = 120
 P50_MS_MAX, P95_MS_MAX, HANGING_RATIO_MAX, RATE_MIN, GROWTH_MIB_MAX = 25, 80, 2.0, 1_500, 20
-NETWORKS = "127.0.0.0/8"
-
-
-@dataclass(frozen=True)
-class Rig:
-    """A database of webhooks with endpoints in it, and where they point to."""
-
-    database: Database
-    sink: Sink
-    endpoints: Sequence[Endpoint]
 
 
 def run() -> list[Target]:
@@ -70,11 +55,10 @@ def run() -> list[Target]:
     stack = Stack(HOME, caller=os.environ)
     stack.up(infrastructure_only=True)
     try:
-        with sink() as receiving:
+        with sink() as receiving, _logged_to(HOME / "webhooks.log"):
             targets: list[Target] = []
-            for measure in (throughput, lag, isolation, memory):
-                with _logged_to(HOME / "webhooks.log"):
-                    found = uvloop.run(measure(stack, receiving))
+            for measure in MEASURES:
+                found = uvloop.run(measure(stack, receiving))
                 for target in found:
                     show(target)
                 targets += found
@@ -86,8 +70,9 @@ def run() -> list[Target]:
 @contextmanager
 def _logged_to(path: Path) -> Iterator[None]:
     """The service's own logging, at its usual level, into a file."""
-    with path.open("w", encoding="utf-8") as file, contextlib.redirect_stdout(file):
-        configure_telemetry("bench", TelemetrySettings())
+    with path.open("w", encoding="utf-8") as file:
+        with contextlib.redirect_stdout(file):
+            configure_telemetry("bench", TelemetrySettings())
         yield
 
 
@@ -96,7 +81,11 @@ def _logged_to(path: Path) -> Iterator[None]:
 
 async def throughput(stack: Stack, receiving: Sink) -> list[Target]:
     """Ours and bare in turns: the same bytes, the same sink, the same concurrency, this process's one core."""
-    async with _rig(stack, receiving) as rig, _bare_session() as session:
+    async with (
+        opened(stack, receiving, organizations=ORGANIZATIONS, endpoints_each=ENDPOINTS_EACH) as rig,
+        _bare_session() as session,
+    ):
+        stay_loaded()  # as a service does when it starts
         await _round(rig, session)
         rounds = [await _round(rig, session) for _ in range(ROUNDS)]
     ours, bare = ([DELIVERIES / seconds for seconds in column] for column in zip(*rounds, strict=True))
@@ -133,7 +122,7 @@ async def _deliver(rig: Rig, count: int) -> None:
 async def _dispatching(database: Database) -> AsyncIterator[None]:
     """The service's dispatcher, as `dispatcher.run` wires it."""
     async with Sender(parse_networks(NETWORKS)) as sender:
-        deliveries = dispatcher.Deliveries(database, _keyring(), sender, RETRY_SCHEDULE)
+        deliveries = dispatcher.Deliveries(database, keyring(), sender, RETRY_SCHEDULE)
         running = Dispatcher(
             database, hint=usecases.MESSAGES_HINT, slots=dispatcher.SLOTS, claim=deliveries.claim, act=deliveries.act,
             pause_s=deliveries.pause_s,
@@ -176,7 +165,7 @@ async def _post_plainly(rig: Rig, session: aiohttp.ClientSession, bodies: Sequen
 
 async def lag(stack: Stack, receiving: Sink) -> list[Target]:
     """An event committed in a producer's database, its relay, the broker, a real worker, the sink."""
-    async with _worker(stack, receiving) as way:
+    async with _worker(stack, receiving, endpoints_each=1) as way:
         lags_s = await way.measured(endpoints=1, events_per_s=PER_S)
     cuts = statistics.quantiles(lags_s, n=100)
     return [
@@ -187,7 +176,7 @@ async def lag(stack: Stack, receiving: Sink) -> list[Target]:
 
 async def isolation(stack: Stack, receiving: Sink) -> list[Target]:
     """Ten of a hundred endpoints hang: what that does to the others."""
-    async with _worker(stack, receiving) as way:
+    async with _worker(stack, receiving, endpoints_each=ENDPOINTS_EACH) as way:
         alone = await way.measured(endpoints=ENDPOINTS_EACH, events_per_s=PER_S / ENDPOINTS_EACH)
         await way.hang_one_in_ten()
         beside = await way.measured(endpoints=ENDPOINTS_EACH - 1, events_per_s=PER_S / ENDPOINTS_EACH)
@@ -207,32 +196,25 @@ class Way:
     async def measured(self, *, endpoints: int, events_per_s: float) -> list[float]:
         """The lag of every delivery at a steady pace, each event to so many endpoints; the warm-up left out."""
         self.rig.sink.taken()
+        organizations = self.rig.organizations
         committed: dict[str, float] = {}
         began, count = time.monotonic(), round((WARM_UP_S + MEASURED_S) * events_per_s)
         for number in range(count):
             await asyncio.sleep(max(0.0, began + number / events_per_s - time.monotonic()))
-            owner = self.rig.endpoints[number * ENDPOINTS_EACH % len(self.rig.endpoints)].organization_id
-            event_id = await self._commit(owner)
+            event_id = new_id()
+            await commit(self.producer, organizations[number % ORGANIZATIONS], event_id)
             committed[str(event_id)] = time.monotonic()
         received = await self._received(count * endpoints)
         counted = list(committed)[round(WARM_UP_S * events_per_s) :]
         return [max(0.0, at - committed[name]) for name in counted for at in received[name]]
-
-    async def _commit(self, organization_id: UUID) -> UUID:
-        subject, event_id = new_id(), new_id()
-        with in_context(start_context(sample_ratio=0.05)):
-            async with self.producer.command() as tx:
-                announcement = Announcement(_event(), organization_id)
-                enqueue(tx, stream_id=subject, messages=[(event_id, 1, announcement)], now=datetime.now(UTC))
-        return event_id
 
     async def _received(self, count: int) -> dict[str, list[float]]:
         found: dict[str, list[float]] = {}
         async with asyncio.timeout(WAIT_S_MAX):
             while sum(map(len, found.values())) < count:
                 await asyncio.sleep(0.1)
-                for name, at in self.rig.sink.taken():
-                    found.setdefault(name, []).append(at)
+                for post in self.rig.sink.taken():
+                    found.setdefault(post.webhook_id, []).append(post.at)
         return found
 
     async def hang_one_in_ten(self) -> None:
@@ -245,21 +227,18 @@ class Way:
 
 
 @asynccontextmanager
-async def _worker(stack: Stack, receiving: Sink) -> AsyncIterator[Way]:
+async def _worker(stack: Stack, receiving: Sink, *, endpoints_each: int) -> AsyncIterator[Way]:
     """A worker of webhooks as a real process, and here a producer with its relay."""
     settings = stack.settings
-    producer = Database(await _fresh_database(stack, "bench_producer", "chassis"))
+    producer = Database(await fresh_database(stack, "bench_producer", "chassis"))
     await producer.open()
     publisher = Publisher(settings["VAJ_BROKER_URL"], name="bench")
-    async with _rig(stack, receiving) as rig:
-        environment = service_environment(
-            rig.database.url, settings["VAJ_BROKER_URL"], settings["VAJ_REDIS_URL"],
-            VAJ_WEBHOOKS_ALLOWED_NETWORKS=NETWORKS, VAJ_SECRET_KEY=_SECRET,
-        )  # fmt: skip
-        os.environ.update(environment)
+    async with opened(stack, receiving, organizations=ORGANIZATIONS, endpoints_each=endpoints_each) as rig:
+        told = environment(stack, rig)
+        os.environ.update(told)
         await prepare(build())
         await declare_topology(settings["VAJ_BROKER_URL"], BatchReady.producer, {})
-        live = LiveService("webhooks", environment, role="worker")
+        live = LiveService("webhooks", told, role="worker")
         relay = Relay(OutboxTables(producer), publisher, owner=new_id())
         tasks = [asyncio.create_task(publisher.run()), asyncio.create_task(relay.run())]
         try:
@@ -279,7 +258,8 @@ async def _worker(stack: Stack, receiving: Sink) -> AsyncIterator[Way]:
 
 async def memory(stack: Stack, receiving: Sink) -> list[Target]:
     """Growth of this process while it delivers, after a warm-up."""
-    async with _rig(stack, receiving) as rig:
+    async with opened(stack, receiving, organizations=ORGANIZATIONS, endpoints_each=ENDPOINTS_EACH) as rig:
+        stay_loaded()
         await _pass(rig, MEMORY_WARM_UP)
         before = _resident_mib()
         await _pass(rig, MEMORY_MEASURED)
@@ -304,50 +284,7 @@ def _resident_mib() -> float:
     return pages * resource.getpagesize() / 2**20
 
 
-# ---------------------------------------------------------------- the rig
-
-_SECRET = service_environment("", "", "")["VAJ_SECRET_KEY"]
-
-
-@cache
-def _keyring() -> Keyring:
-    return Keyring(secret_bytes(_SECRET))
-
-
-@asynccontextmanager
-async def _rig(stack: Stack, receiving: Sink) -> AsyncIterator[Rig]:
-    database = Database(await _fresh_database(stack, "bench_webhooks", "webhooks"))
-    await database.open()
-    try:
-        endpoints = [
-            await _an_endpoint(database, organization_id, receiving.url)
-            for organization_id in (new_id() for _ in range(ORGANIZATIONS))
-            for _ in range(ENDPOINTS_EACH)
-        ]
-        yield Rig(database, receiving, endpoints)
-    finally:
-        await database.close()
-
-
-async def _fresh_database(stack: Stack, name: str, package: str) -> str:
-    admin_url = stack.settings["VAJ_DATABASE_ADMIN_URL"]
-    connection = await asyncpg.connect(admin_url)
-    await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-    await connection.execute(f"CREATE DATABASE {name}")
-    await connection.close()
-    url = f"{admin_url.rpartition('/')[0]}/{name}"
-    await migrate(url, package)
-    return url
-
-
-async def _an_endpoint(database: Database, organization_id: UUID, url: str) -> Endpoint:
-    endpoint = Endpoint.create(
-        EndpointId(new_id()), organization_id=OrganizationId(organization_id), settings=EndpointSettings(url=url),
-        sealed_secret=_keyring().seal(os.urandom(32)), now=datetime.now(UTC),
-    )  # fmt: skip
-    async with database.command() as tx:
-        ENDPOINTS.save(tx, endpoint, now=datetime.now(UTC))
-    return endpoint
+# ---------------------------------------------------------------- messages
 
 
 async def _fill(rig: Rig, count: int) -> list[tuple[UUID, bytes]]:
@@ -369,10 +306,8 @@ async def _fill(rig: Rig, count: int) -> list[tuple[UUID, bytes]]:
 _TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
 
 
-@cache
-def _event() -> BatchReady:
-    return BatchReady.model_validate(catalogue.example(BatchReady.type_name())["data"])
-
-
 def _body(subject: UUID, event_id: UUID, organization_id: UUID) -> bytes:
-    return envelope_bytes(Announcement(_event(), organization_id), subject, event_id, 1, datetime.now(UTC))
+    return envelope_bytes(Announcement(an_event(), organization_id), subject, event_id, 1, datetime.now(UTC))
+
+
+MEASURES = (throughput, lag, isolation, memory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -311,11 +312,18 @@ async def serve(service: Service, role: str) -> int:
     roles.append(http_role("ops", create_ops(runtime, subscriber), host=settings.host, port=settings.ops_port))
     if role in ("api", "all"):
         roles.append(http_role("api", create_api(runtime), host=settings.host, port=settings.api_port))
+    stay_loaded()
     log.info("process.started", role=role)
     code = await supervise(roles)
     await runtime.quotas.close()
     await runtime.database.close()
     return code
+
+
+def stay_loaded() -> None:
+    """What is loaded by now stays for good: the collector, which else stops everything to look at it, lets it be."""
+    gc.collect()
+    gc.freeze()
 
 
 async def prepare(service: Service) -> None:

@@ -133,17 +133,13 @@ class Deliveries:
             piece.traceparent, correlation_id=piece.correlation_id, causation_id=str(piece.event_id)
         )
         try:
-            with (
-                in_context(context),
-                span(
-                    "webhook attempt",
-                    context,
-                    SpanKind.CLIENT,
-                    event_type=piece.event_type,
-                    endpoint=str(piece.endpoint_id),
-                ),
-            ):
-                await self._attempt(piece)
+            with in_context(context):
+                if context.sampled:
+                    named = {"event_type": piece.event_type, "endpoint": str(piece.endpoint_id)}
+                    with span("webhook attempt", context, SpanKind.CLIENT, **named):
+                        await self._attempt(piece)
+                else:
+                    await self._attempt(piece)
         finally:
             self._free(piece.endpoint_id)
             self._free(piece.organization_id)
