@@ -123,14 +123,14 @@ def test_a_pattern_that_fits_no_published_type_is_refused(patterns: list[str], p
         ([], "active", True, False),
         ([Endpoint.pause], "paused", False, True),
         ([Endpoint.pause, Endpoint.enable], "active", True, False),
-        ([lambda e: e.mark_failing(NOW)], "failing", True, False),
-        ([lambda e: e.mark_failing(NOW), Endpoint.mark_recovered], "active", True, False),
-        ([lambda e: e.mark_failing(NOW), Endpoint.pause], "paused", False, True),
-        ([lambda e: e.mark_failing(NOW), lambda e: e.disable("failing-too-long")], "disabled", False, True),
+        ([lambda e: e.mark_failing(NOW, percent=50)], "failing", True, False),
+        ([lambda e: e.mark_failing(NOW, percent=50), Endpoint.mark_recovered], "active", True, False),
+        ([lambda e: e.mark_failing(NOW, percent=50), Endpoint.pause], "paused", False, True),
+        ([lambda e: e.mark_failing(NOW, percent=50), lambda e: e.disable("failing-too-long")], "disabled", False, True),
         ([lambda e: e.disable("gone")], "disabled", False, True),
         ([lambda e: e.disable("gone"), Endpoint.enable], "active", True, False),
         ([Endpoint.pause, lambda e: e.disable("gone")], "paused", False, True),
-        ([Endpoint.pause, lambda e: e.mark_failing(NOW)], "paused", False, True),
+        ([Endpoint.pause, lambda e: e.mark_failing(NOW, percent=50)], "paused", False, True),
         ([Endpoint.mark_recovered], "active", True, False),
         ([Endpoint.delete], "deleted", False, False),
         ([Endpoint.delete, lambda e: e.disable("gone")], "deleted", False, False),
@@ -188,8 +188,8 @@ def test_commands_without_effect_record_nothing() -> None:
     subject = endpoint()
     subject.enable()
     subject.change(EndpointSettings(url="https://partner.example/hook"))
-    subject.mark_failing(NOW)
-    subject.mark_failing(NOW + HOUR)
+    subject.mark_failing(NOW, percent=50)
+    subject.mark_failing(NOW + HOUR, percent=50)
 
     assert len(subject.pending) == 2
     assert subject.failing_since == NOW
@@ -198,7 +198,7 @@ def test_commands_without_effect_record_nothing() -> None:
 def test_enabling_forgets_the_trouble() -> None:
     """After enabling neither reason nor time of the failure is left."""
     subject = endpoint()
-    subject.mark_failing(NOW)
+    subject.mark_failing(NOW, percent=50)
     subject.disable("failing-too-long")
     subject.enable()
 
@@ -369,3 +369,28 @@ def test_a_caller_that_is_wrong_is_told(made: int, jitter: float) -> None:
 def test_a_message_is_retried_by_hand_when_nothing_is_under_way() -> None:
     """What ended or waits may be tried again; what is due, under way, held or cancelled may not."""
     assert {status for status in MessageStatus if status.can_be_retried} == {"retrying", "exhausted", "delivered"}
+
+
+# ---------------------------------------------------------------- parties
+
+
+def test_parties_narrow_what_is_wanted() -> None:
+    """With parties an event has to concern one of them, and to be of a wanted type as well."""
+    one, other = UUID(int=1), UUID(int=2)
+    settings = EndpointSettings(url=SETTINGS.url, event_types=EventFilter.of(["vouajudar.batches.*"]), parties=(one,))
+
+    assert settings.wants(READY, [other, one])
+    assert not settings.wants(READY, [other])
+    assert not settings.wants("vouajudar.deliveries.delivery.planned.v1", [one])
+    assert EndpointSettings(url=SETTINGS.url).wants(READY, [])
+    with pytest.raises(InvalidEndpoint, match="parties"):
+        EndpointSettings(url=SETTINGS.url, parties=tuple(UUID(int=n) for n in range(101)))
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=5))
+def test_the_patterns_that_cover_a_type_are_those_that_match_it(parts: list[str]) -> None:
+    """Each of them matches, and there is one per place where a prefix may end."""
+    covering = EventFilter.covering(".".join(parts))
+
+    assert len(covering) == len(parts)
+    assert all(EventFilter.of([pattern]).matches(".".join(parts)) for pattern in covering)

@@ -7,14 +7,14 @@ from typing import Any
 from chassis.consumer import Consumer, Handler
 from chassis.database import Transaction
 from contracts.envelope import Event
-from contracts.events import batches, deliveries
+from contracts.events import batches, deliveries, resources, webhooks
 from contracts.registry import Received, event_types
 
 from analytics import usecases
 from analytics.domain import Carried, NeedLine, Occurrence
 
-UNHEARD = ("webhooks",)  # its events go to one endpoint only and never travel on the bus
-UNCOUNTED = ("vouajudar.resources.catalogue_chunk.stored.v1",)  # work of resources, which has a queue for it itself
+# Goes to one endpoint only and never travels on the bus; and the work of resources, which has a queue for it itself.
+UNHEARD = (webhooks.EndpointTest, resources.CatalogueChunkStored)
 
 _BATCH_MILESTONES: dict[type[Event], str] = {
     batches.BatchCreated: "created",
@@ -111,7 +111,7 @@ EVENTS = Consumer(
     {
         event: _FOLLOWED.get(event.aggregate, _audit)
         for event in event_types().values()
-        if event.producer not in UNHEARD and event.type_name() not in UNCOUNTED
+        if event not in UNHEARD
     },
     projection=(
         "audit_events", "quantities_daily", "batch_losses", "batches_seen", "deliveries_seen", "requests_seen", "need_lines",
