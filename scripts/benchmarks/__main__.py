@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from scripts.benchmarks import api, matching, messaging, path, report, rest, webhooks
+from scripts.benchmarks import api, matching, messaging, path, report, rest, undelivered, webhooks
 
 BENCHES = {
     "api": api.run,
@@ -14,6 +14,7 @@ BENCHES = {
     "path": path.run,
     "rest": rest.run,
     "webhooks": webhooks.run,
+    "undelivered": undelivered.run,
 }
 
 

@@ -70,7 +70,7 @@ class Owner:
         message = await eventually(check)
         return datetime.fromisoformat(message["next_attempt_at"]) - datetime.now(UTC)
 
-    async def ended(self, job_id: str, status: str = "done") -> dict[str, Any]:
+    async def ended(self, job_id: str, status: str = "done", *, timeout_s: float = 20) -> dict[str, Any]:
         """A job once it stands like this."""
 
         async def check() -> dict[str, Any]:
@@ -78,5 +78,5 @@ class Owner:
             assert found["status"] == status, found
             return found
 
-        found: dict[str, Any] = await eventually(check)
+        found: dict[str, Any] = await eventually(check, timeout_s=timeout_s)
         return found

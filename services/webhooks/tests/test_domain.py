@@ -407,3 +407,28 @@ def test_a_caller_that_is_wrong_is_told(made: int, jitter: float) -> None:
 def test_a_message_is_retried_by_hand_when_nothing_is_under_way() -> None:
     """What ended or waits may be tried again; what is due, under way, held or cancelled may not."""
     assert {status for status in MessageStatus if status.can_be_retried} == {"retrying", "exhausted", "delivered"}
+
+
+# ---------------------------------------------------------------- parties
+
+
+def test_parties_narrow_what_is_wanted() -> None:
+    """With parties an event has to concern one of them, and to be of a wanted type as well."""
+    one, other = UUID(int=1), UUID(int=2)
+    settings = EndpointSettings(url=SETTINGS.url, event_types=EventFilter.of(["vouajudar.batches.*"]), parties=(one,))
+
+    assert settings.wants(READY, [other, one])
+    assert not settings.wants(READY, [other])
+    assert not settings.wants("vouajudar.deliveries.delivery.planned.v1", [one])
+    assert EndpointSettings(url=SETTINGS.url).wants(READY, [])
+    with pytest.raises(InvalidEndpoint, match="parties"):
+        EndpointSettings(url=SETTINGS.url, parties=tuple(UUID(int=n) for n in range(101)))
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=5))
+def test_the_patterns_that_cover_a_type_are_those_that_match_it(parts: list[str]) -> None:
+    """Each of them matches, and there is one per place where a prefix may end."""
+    covering = EventFilter.covering(".".join(parts))
+
+    assert len(covering) == len(parts)
+    assert all(EventFilter.of([pattern]).matches(".".join(parts)) for pattern in covering)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
+from chassis import jobs
 from chassis.database import Database
 from chassis.kernel import new_id
-from chassis.testing import LiveService
+from chassis.testing import Callers, LiveService
 from contracts.events.batches import BatchReady, BatchRecalled
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from standardwebhooks.webhooks import Webhook
+from webhooks.repository import recoveries
 from webhooks.signing import verify
 
 from services.webhooks.tests.builders import Endpoint, Owner, Tenant
@@ -269,6 +272,24 @@ async def test_what_was_never_delivered_is_one_list_with_its_reason(
         assert (mixed.status_code, mixed.json()["code"]) == (422, "invalid")
 
 
+async def test_what_was_delivered_once_is_never_undelivered(
+    receiver: Receiver, endpoint_at: Register, publish: Publish, owner: Owner
+) -> None:
+    """A message that arrived and fails when it is asked for again stands as exhausted, but not among the undelivered."""
+    endpoint = await endpoint_at(receiver.url, retry_schedule_s=[])
+    await publish()
+    (message,) = await owner.settled(endpoint, "delivered")
+    receiver.default = reply(500)
+    await owner.post(f"/v1/webhook-messages/{message['id']}/retry", 202)
+    await owner.settled(endpoint, "exhausted")
+    missed = await publish()
+    await owner.settled(endpoint, "exhausted", "exhausted")
+
+    undelivered = await owner.messages(status="undelivered", endpoint_id=endpoint["id"])
+
+    assert [found["event_id"] for found in undelivered] == [str(missed)]
+
+
 async def test_the_list_of_the_undelivered_pages_through_everything_once(
     receiver: Receiver, endpoint_at: Register, publish: Publish, owner: Owner, tenant: Tenant, client: httpx.AsyncClient,
     new_tenant: Callable[[], Awaitable[Tenant]],
@@ -356,7 +377,7 @@ async def test_an_endpoint_that_is_deleted_while_retries_wait_hears_nothing_more
 
 
 async def test_keys_with_the_scope_may_do_all_of_it(
-    receiver: Receiver, endpoint_at: Register, owner: Owner, client: httpx.AsyncClient, tenant: Tenant, callers: Any
+    receiver: Receiver, endpoint_at: Register, owner: Owner, client: httpx.AsyncClient, tenant: Tenant, callers: Callers
 ) -> None:
     """A key with `webhooks:manage` alone suffices; one without it is refused at every route."""
     endpoint = await endpoint_at(receiver.url)
@@ -399,3 +420,26 @@ async def test_jobs_of_others_are_not_found(
         answer = await client.request(method, f"/v1/jobs/{job_id}{suffix}", headers=stranger.partner.headers)
         assert (answer.status_code, answer.json()["code"]) == (404, "job-not-found")
     await owner.ended(job["id"])
+
+
+async def test_operators_see_and_stop_recoveries(
+    receiver: Receiver, endpoint_at: Register, publish: Publish, owner: Owner, client: httpx.AsyncClient, callers: Callers,
+    database: Database,
+) -> None:  # fmt: skip
+    """An admin finds a recovery among the service's jobs; cancelled there it is cancelled for its owner too."""
+    endpoint = await endpoint_at(receiver.url)
+    admin = await callers.person(platform_role="admin")
+    await owner.post(f"/v1/webhook-endpoints/{endpoint['id']}/pause")
+    job_id, organization_id = new_id(), UUID(endpoint["organization_id"])
+    async with database.command() as tx:
+        jobs.start(tx, job_id, "webhooks.recover", total=0, now=datetime.now(UTC))
+        span = recoveries.Span(UUID(endpoint["id"]), datetime.now(UTC), datetime.now(UTC), everything=False)
+        recoveries.store(tx, job_id, organization_id, span)
+    path = f"/v1/ops/webhooks/jobs/{job_id}"
+
+    shown = (await client.get(path, headers=admin.headers)).json()
+    stopped = await client.post(f"{path}/cancel", headers=admin.headers)
+
+    assert (shown["kind"], shown["status"]) == ("webhooks.recover", "running")
+    assert (stopped.status_code, stopped.json()["status"]) == (200, "cancelled")
+    assert (await owner.get(f"/v1/jobs/{job_id}"))["status"] == "cancelled"

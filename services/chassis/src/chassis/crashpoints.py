@@ -17,7 +17,6 @@ NAMES = frozenset(
         "deadletter.kept",  # the dead letter is committed, the message is not acknowledged
         "redrive.batch",  # a batch of a redrive is committed
         "timer.handled",  # a timer's handler ran, nothing is committed
-        "job.step",  # a step of a job of the service's own is committed
         "replay.page",  # a page of a replay is published, its position is not kept
         "projection.switched",  # the rebuilt projection is the live one, the old one is still there
     }

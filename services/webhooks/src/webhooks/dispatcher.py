@@ -158,7 +158,7 @@ class Deliveries:
         now = datetime.now(UTC)
         jitter = random.uniform(0, JITTER_MAX)  # noqa: S311 - spreads load, hides nothing
         schedule = self._schedule if target.schedule is None else target.schedule
-        decision = next_attempt(piece.attempts + 1, attempt, now, jitter, schedule=schedule)
+        decision = next_attempt(piece.attempts - piece.attempts_before + 1, attempt, now, jitter, schedule=schedule)
         wait = timedelta(0) if decision.next_at is None else decision.next_at - now
         done = Attempted(new_id(), piece, attempt, decision, wait, started_at, target.url, list(headers.items()))
         await self._recorder.record(done, was_crowded=self._is_crowded(piece))

@@ -69,6 +69,7 @@ MESSAGES = Table(
     Column("ordered", Boolean, nullable=False),
     Column("status", Text, nullable=False),
     Column("attempts", Integer, nullable=False),
+    Column("attempts_before", Integer, nullable=False),
     Column("due_at", _MOMENT, nullable=False),
     Column("lease_id", UUID),
     Column("last_status", Integer),

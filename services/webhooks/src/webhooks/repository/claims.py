@@ -83,7 +83,7 @@ UPDATE webhook_messages m SET lease_id = $3,
     due_at = CASE WHEN t.is_open THEN now() + make_interval(secs => t.timeout_s + $4) ELSE m.due_at END
 FROM chosen t, webhook_events v
 WHERE m.id = t.id AND v.id = m.event_id
-RETURNING m.status, m.id AS message_id, m.lease_id, m.attempts, m.endpoint_id, t.version AS endpoint_version,
+RETURNING m.status, m.id AS message_id, m.lease_id, m.attempts, m.attempts_before, m.endpoint_id, t.version AS endpoint_version,
     t.organization_id, t.is_ailing, t.rate_per_s IS NOT NULL AS is_paced, m.ordered, m.subject, m.event_id, m.event_type,
     v.body, v.traceparent, v.correlation_id"""
 

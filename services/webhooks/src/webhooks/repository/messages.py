@@ -60,6 +60,7 @@ class Claimed:
     traceparent: str | None
     correlation_id: str
     claimed_at: float
+    attempts_before: int = 0  # of these, made before a recovery began the schedule anew
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -23,17 +22,21 @@ WHERE r.endpoint_id = $1 AND j.status = 'running')"""
 _RECOVERY = """SELECT r.*, e.status AS endpoint_status FROM webhook_recoveries r
 JOIN webhook_endpoints e ON e.id = r.endpoint_id WHERE r.job_id = $1"""
 
-_LOOKED_AT = """WITH looked_at AS MATERIALIZED (
-    SELECT id, status, created_at, delivered_at FROM webhook_messages
-    WHERE endpoint_id = $1 AND id > $2 AND id < $3 ORDER BY id LIMIT $4)"""
+_WALK = """SELECT id, status, created_at, delivered_at FROM webhook_messages
+    WHERE endpoint_id = $1 AND id > $2 AND id < $3 ORDER BY id LIMIT $4"""
 _IN_SPAN = "status = ANY($5) AND created_at >= $6 AND created_at < $7 AND ($8 OR delivered_at IS NULL)"
-_PAGE = """(SELECT count(*) FROM looked_at) AS looked_at, (SELECT id FROM looked_at ORDER BY id DESC LIMIT 1) AS last"""
-_COUNT = f"""{_LOOKED_AT} SELECT {_PAGE}, (SELECT count(*) FROM looked_at WHERE {_IN_SPAN}) AS found"""
-# A message that a dispatcher leases at this moment is waited for, and then left alone: it is under way.
-_SEND_AGAIN = f"""{_LOOKED_AT}, sent AS (
-    UPDATE webhook_messages SET status = 'pending', due_at = now()
-    WHERE id IN (SELECT id FROM looked_at) AND {_IN_SPAN} RETURNING 1)
-SELECT {_PAGE}, (SELECT count(*) FROM sent) AS found"""
+_COUNT = f"""WITH looked_at AS MATERIALIZED ({_WALK})
+SELECT count(*) FILTER (WHERE {_IN_SPAN}) AS found,
+    CASE WHEN count(*) = $4 THEN (SELECT id FROM looked_at ORDER BY id DESC LIMIT 1) END AS last FROM looked_at"""
+# The walk ends with the page, unless little of what it meets is wanted. A message that a dispatcher leases at this moment
+# is waited for, and then left alone: it is under way.
+_SEND_AGAIN = f"""WITH wanted AS MATERIALIZED (SELECT id FROM ({_WALK}) walked WHERE {_IN_SPAN} LIMIT $9),
+sent AS (
+    UPDATE webhook_messages SET status = 'pending', due_at = now(), attempts_before = attempts
+    WHERE id IN (SELECT id FROM wanted) AND {_IN_SPAN} RETURNING 1)
+SELECT (SELECT count(*) FROM sent) AS found, CASE WHEN (SELECT count(*) FROM wanted) = $9
+    THEN (SELECT id FROM wanted ORDER BY id DESC LIMIT 1)
+    ELSE (SELECT id FROM ({_WALK}) walked OFFSET $4 - 1) END AS last"""
 _COUNTED = "UPDATE webhook_recoveries SET counted_to = $2 WHERE job_id = $1"
 _SENT = "UPDATE webhook_recoveries SET sent_to = $2 WHERE job_id = $1"
 _WAITING = """SELECT count(*) FROM (SELECT FROM webhook_messages
@@ -58,11 +61,10 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A piece of the walk: how many messages were looked at, the last of them, and how many were in the span."""
+    """A piece of the walk: how many of its messages were in the span, and where it goes on; None when it is over."""
 
-    looked_at: int
-    last: UUID | None
     found: int
+    last: UUID | None
 
 
 def store(tx: Transaction, job_id: UUID, organization_id: UUID, span: Span) -> None:
@@ -86,14 +88,14 @@ async def recovery(tx: Transaction, job_id: UUID) -> Row:
     return row
 
 
-async def count(tx: Transaction, row: Row, limit: int) -> Page:
-    """The next page of what there is to send."""
-    return await _walked(tx, _COUNT, row, row["counted_to"], limit)
+async def count(tx: Transaction, row: Row, *, looked_at: int) -> Page:
+    """How much there is to send among the next messages."""
+    return await _walked(tx, _COUNT, row, row["counted_to"], looked_at)
 
 
-async def send_again(tx: Transaction, row: Row, limit: int) -> Page:
-    """Make the next page due now."""
-    return await _walked(tx, _SEND_AGAIN, row, row["sent_to"], limit)
+async def send_again(tx: Transaction, row: Row, *, looked_at: int, at_most: int) -> Page:
+    """Make the next messages due now, as many as told among so many looked at."""
+    return await _walked(tx, _SEND_AGAIN, row, row["sent_to"], looked_at, at_most)
 
 
 def keep_counted(tx: Transaction, job_id: UUID, last: UUID | None) -> None:
@@ -117,10 +119,10 @@ def id_at(moment: datetime) -> UUID:
     return UUID(int=max(0, int(moment.timestamp() * 1000)) << 80)
 
 
-async def _walked(tx: Transaction, statement: str, row: Row, after: UUID, limit: int) -> Page:
+async def _walked(tx: Transaction, statement: str, row: Row, after: UUID, looked_at: int, *more: int) -> Page:
     span = Span(row["endpoint_id"], row["since"], row["until"], row["everything"])
-    bounds: Sequence[object] = (span.endpoint_id, after, row["ids_end"], limit)
-    found = await tx.fetchrow(statement, *bounds, span.statuses, span.since, span.until, span.everything)
+    walk = (span.endpoint_id, after, row["ids_end"], looked_at)
+    found = await tx.fetchrow(statement, *walk, span.statuses, span.since, span.until, span.everything, *more)
     if found is None:
         raise AssertionError("a count is always a row")
-    return Page(found["looked_at"], found["last"], found["found"])
+    return Page(found["found"], found["last"])

@@ -22,10 +22,10 @@ KIND = "webhooks.recover"
 RECOVERY_HINT = "webhook-recovery"
 SINCE_MAX = timedelta(days=30)  # attempts are kept as long
 LATENESS_MAX = timedelta(minutes=5)  # of a request that meant thirty days ago exactly
-COUNTED_PAGE = 20_000  # messages looked at in one step while counting
-SENT_PAGE = 500  # and while sending: what a step locks
-WAITING_MAX = 1_000  # messages due before a step waits: new events queue behind no more than these
-FULL_PAUSE_S = 0.2
+LOOKED_AT_MAX = 20_000  # messages in one step
+SENT_MAX = 100  # of them: what a step locks
+WAITING_MAX = 200  # messages due before a step waits: new events queue behind no more than these and a step's
+FULL_PAUSE_S = 0.1
 HELD_PAUSE_S = 2.0
 _SENT_TO = frozenset({EndpointStatus.ACTIVE, EndpointStatus.FAILING})
 
@@ -89,9 +89,8 @@ def fail_recovery(tx: Transaction, job_id: UUID, error: str) -> None:
 
 
 async def _count(tx: Transaction, due: Row, recovery: Row) -> None:
-    page = await recoveries.count(tx, recovery, COUNTED_PAGE)
-    is_last = page.looked_at < COUNTED_PAGE
-    recoveries.keep_counted(tx, due["id"], None if is_last else page.last)
+    page = await recoveries.count(tx, recovery, looked_at=LOOKED_AT_MAX)
+    recoveries.keep_counted(tx, due["id"], page.last)
     jobs.postpone(tx, due["id"], done=0, total=due["total"] + page.found, seconds=0)
 
 
@@ -99,13 +98,12 @@ async def _send(tx: Transaction, due: Row, recovery: Row) -> None:
     if await recoveries.waiting(tx, recovery["endpoint_id"], at_most=WAITING_MAX) >= WAITING_MAX:
         jobs.postpone(tx, due["id"], done=due["done"], total=due["total"], seconds=FULL_PAUSE_S)
         return
-    page = await recoveries.send_again(tx, recovery, SENT_PAGE)
+    page = await recoveries.send_again(tx, recovery, looked_at=LOOKED_AT_MAX, at_most=SENT_MAX)
     done = due["done"] + page.found
     if page.found:
         tx.hints.add(MESSAGES_HINT)
     if page.last is not None:
         recoveries.keep_sent(tx, due["id"], page.last)
-    if page.looked_at == SENT_PAGE:
         jobs.postpone(tx, due["id"], done=done, total=max(done, due["total"]), seconds=0)
     else:
         jobs.move(tx, due["id"], done=done, total=done)  # what was delivered meanwhile needed no sending

@@ -10,6 +10,8 @@ depends_on = None
 STATEMENTS = (
     """ALTER TABLE webhook_endpoints ADD COLUMN parties uuid[] NOT NULL DEFAULT '{}',
        ADD COLUMN ed25519 boolean NOT NULL DEFAULT false""",
+    # How many of the attempts were made before a recovery began the schedule anew.
+    "ALTER TABLE webhook_messages ADD COLUMN attempts_before int NOT NULL DEFAULT 0",
     # Both are touched by what fails, is held or cancelled only: a message that is delivered at once costs them nothing.
     """CREATE INDEX webhook_messages_missed_organization ON webhook_messages (organization_id, event_type, id)
        WHERE status IN ('retrying', 'exhausted', 'held', 'cancelled') AND delivered_at IS NULL""",
