@@ -30,7 +30,7 @@ RENAMED = {
     ("deliveries", "ClaimConfirmed"): "DeliveryClaimConfirmed",
     ("deliveries", "DeliveryInterrupted"): "DropoffRefused",
 }
-PRIVATE_PRODUCERS = {"webhooks"}  # endpoints concern their owner alone
+PRIVATE_PRODUCERS = {"webhooks"}  # what owners do with their endpoints concerns them alone; only trouble is published
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def published_as(producer: str, kind: str) -> str | None:
 
 
 def is_private(producer: str) -> bool:
-    """Known to stay inside its service."""
+    """Known to keep some of its events to itself."""
     return producer in PRIVATE_PRODUCERS
 
 
@@ -123,7 +123,7 @@ def _stored(producer: str, row: Row) -> Stored:
         id=UUID(int=row["event_id"].int),
         producer=producer,
         kind=kind,
-        public=None if is_private(producer) else published_as(producer, kind),
+        public=published_as(producer, kind),
         stream=UUID(int=row["stream_id"].int),
         version=row["version"],
         at=row["occurred_at"],

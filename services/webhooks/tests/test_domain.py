@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from webhooks.domain import (
     EVENT_TYPES_MAX,
+    PAYLOAD_BYTES_MAX,
     RETRY_SCHEDULE,
     Attempt,
     Endpoint,
@@ -29,6 +30,7 @@ from webhooks.domain import (
     is_success,
     next_attempt,
     rotated,
+    too_large,
 )
 
 NOW = datetime(2024, 5, 6, 12, 0, tzinfo=UTC)
@@ -205,6 +207,33 @@ def test_enabling_forgets_the_trouble() -> None:
     assert (subject.disabled_reason, subject.failing_since) == (None, None)
 
 
+def test_an_owner_is_told_once_per_notice() -> None:
+    """50, then 90; a repetition, or less than before, is no news, and the beginning stays the first one."""
+    subject = endpoint()
+    for percent in (50, 50, 90, 50, 90):
+        subject.mark_failing(NOW + HOUR * percent, percent=percent)
+
+    assert len(subject.pending) == 3
+    assert (subject.failing_percent, subject.failing_since) == (90, NOW + HOUR * 50)
+
+
+def test_only_who_names_a_type_names_it() -> None:
+    """An empty filter matches everything and asks for nothing by name."""
+    everything, named = EventFilter.of([]), EventFilter.of(["vouajudar.batches.*"])
+
+    assert (everything.matches(READY), everything.names(READY)) == (True, False)
+    assert (named.matches(READY), named.names(READY)) == (True, True)
+
+
+def test_an_event_that_is_too_large_is_not_tried_again() -> None:
+    """It ends at once, and says nothing about the receiver."""
+    attempt = too_large(PAYLOAD_BYTES_MAX + 1)
+
+    assert next_attempt(1, attempt, NOW, 0).status is MessageStatus.EXHAUSTED
+    assert not attempt.tells_of_the_receiver
+    assert failed(413).tells_of_the_receiver
+
+
 def test_changed_settings_count_at_once() -> None:
     """Another filter decides about the next event."""
     subject = endpoint()
@@ -216,7 +245,16 @@ def test_changed_settings_count_at_once() -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    [{"description": "x" * 501}, {"rate_per_s": 0}, {"rate_per_s": 1001}, {"timeout_s": 0}, {"timeout_s": 31}],
+    [
+        {"description": "x" * 501},
+        {"rate_per_s": 0},
+        {"rate_per_s": 1001},
+        {"timeout_s": 0},
+        {"timeout_s": 31},
+        {"retry_schedule_s": (0,)},
+        {"retry_schedule_s": (86_401,)},
+        {"retry_schedule_s": (1,) * 21},
+    ],
 )
 def test_settings_have_bounds(bad: dict[str, object]) -> None:
     """What is out of bounds is refused, pointing at it."""

@@ -13,8 +13,8 @@ from contracts.registry import Received, event_types
 from analytics import usecases
 from analytics.domain import Carried, NeedLine, Occurrence
 
-# Goes to one endpoint only and never travels on the bus; and the work of resources, which has a queue for it itself.
-UNHEARD = (webhooks.EndpointTest, resources.CatalogueChunkStored)
+# The first goes to one endpoint only and never travels on the bus; the others are of no stream, so no rebuild could hear them again.
+UNHEARD = (webhooks.EndpointTest, webhooks.MessageExhausted, resources.CatalogueChunkStored)
 
 _BATCH_MILESTONES: dict[type[Event], str] = {
     batches.BatchCreated: "created",
@@ -104,7 +104,13 @@ def _carried(line: deliveries.DeliveryLine, quantity: int) -> Carried:
     return Carried(line.organization_id, line.category, line.unit, quantity)
 
 
-_FOLLOWED: dict[str, Handler] = {"batch": _batch, "delivery": _delivery, "resource_request": _request}
+async def _pass_by(_: Transaction, __: Received) -> None:
+    """Of no stream either, and nobody else's: heard so that it has a way. The trail has the load it is a part of."""
+
+
+_FOLLOWED: dict[str, Handler] = {
+    "batch": _batch, "delivery": _delivery, "resource_request": _request, "catalogue_chunk": _pass_by,
+}  # fmt: skip
 
 EVENTS = Consumer(
     "events",

@@ -1,6 +1,6 @@
 """A catalogue through workers that are killed every few seconds and a broker restart; then the table must be the fold.
 
-`python -m scripts.chaos_loads --rows 1000000 [--every 3]` on servers of its own; exits 1 unless every product and every
+`python -m scripts.loads_chaos --rows 1000000 [--every 3]` on servers of its own; exits 1 unless every product and every
 counter is as computed from the rows alone.
 """
 
