@@ -308,12 +308,13 @@ async def test_lists_page_through_everything_once(
 
 
 async def test_the_catalogue_tells_what_can_be_received(client: httpx.AsyncClient, tenant: Tenant) -> None:
-    """Every public type with schema and example; nothing about people, keys and token keys, nor whom volunteers' offers went to."""
+    """Every public type with schema and example; nothing about people and credentials, offers or the parts of loads."""
     answer = await client.get("/v1/event-types?limit=200", headers=tenant.partner.headers)
     first = await client.get("/v1/event-types?limit=1", headers=tenant.manager.headers)
 
     kinds = {item["type"]: item for item in answer.json()["items"]}
-    internal = tuple(f"vouajudar.identity.{name}." for name in ("user", "api_key", "signing_key"))
+    about = ("identity.user", "identity.api_key", "identity.signing_key", "resources.catalogue_chunk")
+    internal = tuple(f"vouajudar.{name}." for name in about)
     offered = "vouajudar.deliveries.follow_up.delivery_offered.v1"
     assert set(kinds) == {name for name in event_types() if not name.startswith(internal) and name != offered}
     assert kinds[READY]["schema"]["properties"]["batch_id"]
