@@ -40,7 +40,7 @@ async def check(evidence: Evidence, bindings: Mapping[str, Sequence[str]]) -> li
 
 def _named(evidence: Evidence, producer: str) -> Check:
     store = evidence.stores[producer]
-    unknown = [event for event in store if event.public is None and not is_private(producer)]
+    unknown = [event for event in store if event.public is None and not is_private(producer, event.kind)]
     public = sum(event.public is not None for event in store)
     figures = f"{len(store):,} stored, {public:,} published"
     return Check(f"{producer}: event store", not unknown, figures, examples=examples({one.kind for one in unknown}))
