@@ -86,7 +86,7 @@ class Suite:
         """The checks, each member's tests on bare servers, then the journeys through the whole stack."""
         self._check()
         for folder in all_folders():
-            self.run(folder.parent.as_posix(), [folder], [])
+            self.run(folder.parent.as_posix(), [folder], ["-m", "not slow"])
         self.servers()  # queues that the tests before left bound would take what should be unroutable
         self.run(FAULTS.as_posix(), [FAULTS], ["-m", "fault and not slow and not whole_stack"])
         self.whole_stack()

@@ -16,7 +16,7 @@ TYPE = re.compile(r"vouajudar\.[a-z]+(\.[a-z]+(_[a-z]+)*){2}\.v[1-9][0-9]*")
 # What has happened, where English does not say it with -ed.
 HAPPENED = frozenset({
     "ready", "held", "hold_split", "reservation_made", "lost", "goods_lost", "picked_up", "split", "split_off",
-    "waiting_list_left", "volunteer_no_show", "withdrawn", "test",
+    "waiting_list_left", "volunteer_no_show", "withdrawn", "test", "awaiting_confirmation", "failing",
 })  # fmt: skip
 
 

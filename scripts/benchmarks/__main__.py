@@ -5,9 +5,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from scripts.benchmarks import api, matching, messaging, path, report, rest
+from scripts.benchmarks import api, loads, matching, messaging, path, report, rest, undelivered, webhooks
 
-BENCHES = {"api": api.run, "messaging": messaging.run, "matching": matching.run, "path": path.run, "rest": rest.run}
+BENCHES = {
+    "api": api.run,
+    "loads": loads.run,
+    "messaging": messaging.run,
+    "matching": matching.run,
+    "path": path.run,
+    "rest": rest.run,
+    "webhooks": webhooks.run,
+    "undelivered": undelivered.run,
+}
 
 
 def main() -> int:

@@ -29,8 +29,11 @@ RENAMED = {
     ("deliveries", "NoShowContested"): "VolunteerNoShowContested",
     ("deliveries", "ClaimConfirmed"): "DeliveryClaimConfirmed",
     ("deliveries", "DeliveryInterrupted"): "DropoffRefused",
+    ("resources", "CatalogueLoadRejected"): "CatalogueLoadFailed",
 }
-PRIVATE_PRODUCERS = {"webhooks"}  # endpoints concern their owner alone
+PRIVATE_PRODUCERS = {"webhooks"}  # what owners do with their endpoints concerns them alone; only trouble is published
+# Steps of a load that only its workers and its history care for.
+PRIVATE = {("resources", f"CatalogueLoad{step}") for step in ("Validating", "Started", "Confirmed", "Retried")}
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,9 @@ def published_as(producer: str, kind: str) -> str | None:
     return public_types().get((producer, RENAMED.get((producer, kind), kind)))
 
 
-def is_private(producer: str) -> bool:
+def is_private(producer: str, kind: str) -> bool:
     """Known to stay inside its service."""
-    return producer in PRIVATE_PRODUCERS
+    return producer in PRIVATE_PRODUCERS or (producer, kind) in PRIVATE
 
 
 class Evidence:
@@ -123,7 +126,7 @@ def _stored(producer: str, row: Row) -> Stored:
         id=UUID(int=row["event_id"].int),
         producer=producer,
         kind=kind,
-        public=None if is_private(producer) else published_as(producer, kind),
+        public=published_as(producer, kind),
         stream=UUID(int=row["stream_id"].int),
         version=row["version"],
         at=row["occurred_at"],

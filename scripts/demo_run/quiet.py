@@ -22,8 +22,9 @@ DUE_TIMERS = "SELECT count(*) FROM timers WHERE due_at <= now()"
 UNSETTLED = {
     "webhooks": (
         "webhook messages unsettled",
-        "SELECT count(*) FROM webhook_messages WHERE status IN ('pending', 'delivering')"
-        " OR (status = 'retrying' AND due_at < now() + interval '15 seconds')",
+        "SELECT count(*) FROM webhook_messages m LEFT JOIN webhook_gates g ON g.endpoint_id = m.endpoint_id"
+        " WHERE m.status = 'delivering' OR (m.status IN ('pending', 'retrying') AND m.due_at < now() + interval '15 seconds'"
+        " AND (g.open_until IS NULL OR g.open_until < now() + interval '15 seconds'))",
     ),
     "notifications": (
         "e-mails unsent",

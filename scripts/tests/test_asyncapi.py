@@ -14,6 +14,7 @@ from contracts.generate import CONTRACTS, SCHEMAS
 from contracts.registry import event_types
 
 from scripts.asyncapi import DOCUMENT, PINNED, Parsed, main, parse
+from scripts.node import RECEIVERS, REQUIREMENTS
 
 READY = "vouajudar.batches.batch.ready.v1"
 Change = Callable[[Any], Any]
@@ -98,11 +99,12 @@ def test_an_error_in_a_schema_beside_it_is_found(tmp_path: Path, capsys: pytest.
     assert READY in capsys.readouterr().out
 
 
-def test_the_lock_names_no_registry() -> None:
+@pytest.mark.parametrize(("pinned", "least"), [(PINNED, 100), (RECEIVERS, 3)])
+def test_the_locks_name_no_registry(pinned: Path, least: int) -> None:
     """Every package is pinned by hash, and none by where this lock happened to be made."""
-    lock = yaml.safe_load((PINNED / "package-lock.json").read_text(encoding="utf-8"))
+    lock = yaml.safe_load((pinned / "package-lock.json").read_text(encoding="utf-8"))
     packages = {name: one for name, one in lock["packages"].items() if name}
 
-    assert len(packages) > 100
+    assert len(packages) >= least
     assert [name for name, one in packages.items() if "resolved" in one or "integrity" not in one] == []
-    assert "://" not in (PINNED / "requirements.txt").read_text(encoding="utf-8")
+    assert "://" not in REQUIREMENTS.read_text(encoding="utf-8")

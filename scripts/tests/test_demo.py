@@ -129,9 +129,11 @@ def test_every_domain_event_is_public_or_known_to_be_private() -> None:
     assert published_as("deliveries", "ClaimConfirmed") == "vouajudar.deliveries.delivery.claim_confirmed.v1"
     assert published_as("batches", "BatchReady") == "vouajudar.batches.batch.ready.v1"
     assert published_as("deliveries", "HoldGranted") == "vouajudar.deliveries.delivery.hold_granted.v1"
-    assert is_private("webhooks")
+    assert is_private("webhooks", "EndpointCreated")
+    assert is_private("resources", "CatalogueLoadStarted")
     assert published_as("batches", "BatchForgotten") is None
-    assert not is_private("batches")
+    assert not is_private("batches", "BatchCreated")
+    assert not is_private("resources", "CatalogueLoadApplied")
 
 
 def test_a_check_fails_for_anything_lost_doubled_or_strange() -> None:

@@ -29,6 +29,7 @@ ALLOWED: Mapping[str, str] = {
     "scopes": "words of the API, listed in contracts.values.Scope",
     "cnpjs": "company numbers or their roots, public register",
     "key_id": "the identifier of a public signing key",
+    "message_id": "the identifier of an event on its way to one endpoint",
     "jwk": "the public half of a signing key (RFC 7517)",
 }
 

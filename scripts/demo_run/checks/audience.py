@@ -49,6 +49,8 @@ TOLD: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("resources", "MatchWithdrawn"): ("organization", "supplier"),
     ("identity", "OrganizationVerified"): ("organization",),
     ("identity", "OrganizationSuspended"): ("organization",),
+    ("webhooks", "EndpointFailing"): ("organization",),
+    ("webhooks", "EndpointDisabled"): ("organization",),
 }  # fmt: skip
 # What of a delivery notifications follows, to know who is in it.
 FOLLOWED = (

@@ -10,6 +10,11 @@ from scripts.demo_run.checks import Check, counted, examples
 from scripts.demo_run.evidence import Evidence, Stored, is_private
 from scripts.demo_run.stack import SERVICES
 
+# Of no stream: that one was handled cannot be compared with any store, so its consumer's inbox may hold more than those have.
+STREAMLESS = frozenset({
+    "vouajudar.webhooks.message.exhausted.v1",
+    "vouajudar.resources.catalogue_chunk.stored.v1", "vouajudar.resources.catalogue_chunk.products_changed.v1",
+})  # fmt: skip
 ENDED = ("delivered", "returned", "discarded", "cancelled", "expired", "failed")
 LATE_PROCESSES = (
     "SELECT kind, key FROM processes WHERE status = 'running' AND deadline < now() - interval '1 minute' LIMIT 100"
@@ -35,7 +40,7 @@ async def check(evidence: Evidence, bindings: Mapping[str, Sequence[str]]) -> li
 
 def _named(evidence: Evidence, producer: str) -> Check:
     store = evidence.stores[producer]
-    unknown = [event for event in store if event.public is None and not is_private(producer)]
+    unknown = [event for event in store if event.public is None and not is_private(producer, event.kind)]
     public = sum(event.public is not None for event in store)
     figures = f"{len(store):,} stored, {public:,} published"
     return Check(f"{producer}: event store", not unknown, figures, examples=examples({one.kind for one in unknown}))
@@ -102,8 +107,9 @@ async def _inbox(evidence: Evidence, consumer: str, types: Sequence[str]) -> Che
         one for one in expected if evidence.published[one].version <= had.get(evidence.published[one].stream, 0)
     }
     lost = [_shown(evidence.published[one]) for one in expected - handled]
+    strange = set() if wanted & STREAMLESS else handled - expected
     return counted(f"{consumer}: inbox", f"{len(expected):,} published, {len(handled & expected):,} handled",
-                   lost=lost, strange=handled - expected)  # fmt: skip
+                   lost=lost, strange=strange)  # fmt: skip
 
 
 async def _audit_trail(evidence: Evidence, bindings: Mapping[str, Sequence[str]]) -> Check:

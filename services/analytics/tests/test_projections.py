@@ -329,14 +329,18 @@ async def test_the_rates_have_a_basis_or_are_null(database: Database, projector:
 
 
 async def test_every_published_type_is_heard_and_counted(database: Database, projector: Projector) -> None:
-    """Each type's golden example becomes one row of the audit trail; only what never travels on the bus is left out."""
+    """Each type's golden example becomes one row of the audit trail; only what no stream keeps is left out."""
     heard = {name for name, kind in event_types().items() if kind in EVENTS.handlers}
-    assert {name for name in event_types() if name not in heard} == {"vouajudar.webhooks.endpoint.test.v1"}
+    assert {name for name in event_types() if name not in heard} == {
+        "vouajudar.webhooks.endpoint.test.v1", "vouajudar.webhooks.message.exhausted.v1",
+        "vouajudar.resources.catalogue_chunk.stored.v1",
+    }  # fmt: skip
     told = [_golden(name) for name in sorted(heard)]
 
     await projector.take(told)
 
-    assert await queries.events_counted(database.reading()) == dict.fromkeys(sorted(heard), 1)
+    counted = sorted(heard - {"vouajudar.resources.catalogue_chunk.products_changed.v1"})
+    assert await queries.events_counted(database.reading()) == dict.fromkeys(counted, 1)
 
 
 def _golden(name: str) -> Told:

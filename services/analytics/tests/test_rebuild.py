@@ -27,7 +27,7 @@ from contracts.events import batches, deliveries, identity, resources
 from services.analytics.tests.story import NOON, BatchStory, DeliveryStory, RequestStory, Told
 
 OPS = "/v1/ops/analytics"
-PRODUCERS = ("batches", "deliveries", "resources", "identity")
+PRODUCERS = ("batches", "deliveries", "resources", "identity", "webhooks")
 MINUTE = timedelta(minutes=1)
 Rows = dict[str, list[str]]
 

@@ -15,6 +15,8 @@ VALUES ($1, 'q', '{{}}', '{status}', {at}, {at})"""
 _PROCESS = """INSERT INTO processes
     (id, kind, key, run, status, outcome, state, steps, correlation_id, version, started_at, changed_at)
 VALUES ($1, 'house', gen_random_uuid(), 1, '{status}', nullif('{status}', 'running'), '{{}}', '[]', 'c', 1, {at}, {at})"""
+_JOB = """INSERT INTO operator_jobs (id, kind, total, rate_per_s, status, created_at, next_at)
+VALUES ($1, 'house', 0, 0, '{status}', {at}, {at})"""
 _NOTE = """INSERT INTO retrying_messages (consumer, message_id, stream_id, version, due_at)
 VALUES ('house', $1::uuid::text, $1, 1, {at})"""
 
@@ -23,10 +25,11 @@ VALUES ('house', $1::uuid::text, $1, 1, {at})"""
     ("insert", "count"),
     [
         (_REPLAY, "SELECT count(*) FROM replays WHERE id = $1"),
+        (_JOB, "SELECT count(*) FROM operator_jobs WHERE id = $1"),
         (_PROCESS, "SELECT count(*) FROM processes WHERE id = $1"),
         (_NOTE, "SELECT count(*) FROM retrying_messages WHERE stream_id = $1"),
     ],
-    ids=["replays", "processes", "notes of the ladder"],
+    ids=["replays", "jobs", "processes", "notes of the ladder"],
 )
 async def test_what_is_long_over_is_forgotten(database: Database, insert: str, count: str) -> None:
     """Of one kind: what ended long ago, and what ended just now."""

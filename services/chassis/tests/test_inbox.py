@@ -6,7 +6,8 @@ from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 from chassis.database import Database
-from chassis.inbox import DAYS_AHEAD, DAYS_KEPT, first_time, keep_partitions
+from chassis.inbox import DAYS_KEPT, first_time, keep_partitions
+from chassis.partitions import DAYS_AHEAD
 
 TODAY = date(2030, 6, 15)  # far from the days that other tests live in
 

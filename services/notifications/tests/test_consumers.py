@@ -13,7 +13,7 @@ from chassis.database import Database
 from chassis.kernel import new_id
 from chassis.testing import Bus, eventually
 from contracts.envelope import Event
-from contracts.events import batches, deliveries, identity, resources
+from contracts.events import batches, deliveries, identity, resources, webhooks
 from contracts.registry import decode, event_types
 from notifications import consumers, usecases
 from notifications.domain import TELLINGS, DirectoryBehind, Fact, Party
@@ -65,6 +65,8 @@ EXPECTED: dict[type[Event], str] = {
     resources.MatchWithdrawn: "PR",
     identity.OrganizationVerified: "P",
     identity.OrganizationSuspended: "P",
+    webhooks.EndpointFailing: "P",
+    webhooks.EndpointDisabled: "P",
 }
 
 

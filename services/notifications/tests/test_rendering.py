@@ -66,6 +66,8 @@ SPECIFIC: dict[Kind, dict[str, Any]] = {
     Kind.MATCH_WITHDRAWN: {**MATCH, "reason": "batch-recalled"},
     Kind.ORGANIZATION_VERIFIED: {"organization_id": "o"},
     Kind.ORGANIZATION_SUSPENDED: {"organization_id": "o"},
+    Kind.ENDPOINT_FAILING: {"endpoint_id": "e", "since": NOON, "percent": 50},
+    Kind.ENDPOINT_DISABLED: {"endpoint_id": "e", "reason": "exhausted"},
 }
 
 

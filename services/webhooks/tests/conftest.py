@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
+import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
+from chassis.database import Database
 from chassis.kernel import new_id
+from chassis.migrate import migrate
 from chassis.testing import Bus, Callers, service_environment
 from contracts.envelope import Event
 from contracts.events.batches import BatchReady
 
 from contracts import catalogue
-from services.webhooks.tests.builders import Tenant
+from services.webhooks.tests import engine
+from services.webhooks.tests.builders import Owner, Tenant
+from services.webhooks.tests.receiver import Receiver
 
 pytest_plugins = ["chassis.testing.plugin"]
 
@@ -58,6 +64,19 @@ async def tenant(new_tenant: Callable[[], Awaitable[Tenant]]) -> Tenant:
     return await new_tenant()
 
 
+@pytest_asyncio.fixture(loop_scope="session")
+async def receiver() -> AsyncIterator[Receiver]:
+    """Where endpoints point to: it accepts everything unless told otherwise."""
+    async with Receiver() as opened:
+        yield opened
+
+
+@pytest.fixture
+def owner(client: httpx.AsyncClient, tenant: Tenant) -> Owner:
+    """The partner whose key manages the tenant's endpoints."""
+    return Owner(client, tenant)
+
+
 @pytest.fixture
 def endpoint_at(client: httpx.AsyncClient, tenant: Tenant) -> Callable[..., Awaitable[dict[str, Any]]]:
     """Registers an endpoint of the tenant's at a URL."""
@@ -82,3 +101,29 @@ def publish(bus: Bus, tenant: Tenant) -> Callable[..., Awaitable[UUID]]:
         return await bus.publish(event, **{"subject": new_id(), "organization_id": tenant.organization_id, **envelope})
 
     return send
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def quiet() -> AsyncIterator[Database]:
+    """A database in which no dispatcher is at work."""
+    admin_url = os.environ["VAJ_TEST_DATABASE_ADMIN_URL"]
+    name = f"test_webhooks_{uuid4().hex[:8]}"
+    connection = await asyncpg.connect(admin_url)
+    await connection.execute(f"CREATE DATABASE {name}")
+    url = f"{admin_url.rpartition('/')[0]}/{name}"
+    try:
+        await migrate(url, "webhooks")
+        database = Database(url)
+        await database.open()
+        yield database
+        await database.close()
+    finally:
+        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await connection.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def empty(quiet: Database) -> Database:
+    """The quiet database with nothing in it."""
+    await quiet.pool.execute(f"TRUNCATE {engine.TABLES}")
+    return quiet

@@ -53,6 +53,7 @@ class Exchange:
         gone = asyncio.ensure_future(self.reader.read(1))
         done, _ = await asyncio.wait({gone}, timeout=seconds)
         gone.cancel()
+        await asyncio.wait({gone})  # else the next request would find somebody reading
         return not done
 
     def reset(self) -> None:

@@ -3,109 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4
 
-import asyncpg
-import pytest_asyncio
 from chassis.database import Database
 from chassis.kernel import new_id
-from chassis.migrate import migrate
-from webhooks import repository, usecases
-from webhooks.domain import (
-    Attempt,
-    Decision,
-    Endpoint,
-    EndpointId,
-    EndpointSettings,
-    MessageStatus,
-    OrganizationId,
-    Outcome,
+from webhooks.domain import MessageStatus
+from webhooks.repository import ENDPOINTS
+
+from services.webhooks.tests.engine import (
+    NOW,
+    an_endpoint,
+    claimed,
+    finished,
+    lapse,
+    record,
+    save,
+    some_messages,
+    statuses,
+    sweep,
 )
-from webhooks.repository import ENDPOINTS, Attempted, Claimed, Listener, StoredEvent
-
-NOW = datetime.now(UTC)
-SETTINGS = EndpointSettings(url="https://partner.example/hook")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def quiet() -> AsyncIterator[Database]:
-    """A database in which no dispatcher is at work."""
-    admin_url = os.environ["VAJ_TEST_DATABASE_ADMIN_URL"]
-    name = f"test_webhooks_{uuid4().hex[:8]}"
-    connection = await asyncpg.connect(admin_url)
-    await connection.execute(f"CREATE DATABASE {name}")
-    url = f"{admin_url.rpartition('/')[0]}/{name}"
-    try:
-        await migrate(url, "webhooks")
-        database = Database(url)
-        await database.open()
-        yield database
-        await database.close()
-    finally:
-        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        await connection.close()
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def empty(quiet: Database) -> Database:
-    async with quiet.command() as tx:
-        await tx.fetch("TRUNCATE webhook_endpoints, webhook_messages, webhook_events, webhook_attempts")
-    return quiet
-
-
-async def an_endpoint(database: Database) -> Endpoint:
-    endpoint = Endpoint.create(
-        EndpointId(new_id()), organization_id=OrganizationId(new_id()), settings=SETTINGS, sealed_secret="s", now=NOW
-    )
-    await save(database, endpoint)
-    return endpoint
-
-
-async def save(database: Database, endpoint: Endpoint) -> None:
-    async with database.command() as tx:
-        ENDPOINTS.save(tx, endpoint, now=NOW)
-
-
-async def some_messages(database: Database, endpoint: Endpoint, count: int) -> list[UUID]:
-    ids: list[UUID] = []
-    for number in range(count):
-        event = StoredEvent(new_id(), "vouajudar.batches.batch.ready.v1", new_id(), b"%d" % number, None, "c")
-        listener = Listener(endpoint.id, endpoint.organization_id, MessageStatus.PENDING)
-        async with database.command() as tx:
-            ids += repository.store(tx, event, [listener])
-    return ids
-
-
-async def claimed(database: Database, count: int, *, slots: int = 10, margin_s: float = 5) -> list[Claimed]:
-    async with database.command() as tx:
-        return await usecases.claim(tx, count, slots_per_endpoint=slots, margin_s=margin_s)
-
-
-def finished(piece: Claimed, status: MessageStatus, *, wait_s: float = 0) -> Attempted:
-    outcome = Outcome.DELIVERED if status is MessageStatus.DELIVERED else Outcome.FAILED
-    attempt = Attempt(outcome, 3, status=200 if outcome is Outcome.DELIVERED else 500)
-    return Attempted(
-        piece, attempt, Decision(status), timedelta(seconds=wait_s), NOW, SETTINGS.url, [("webhook-id", "1")]
-    )
-
-
-async def record(database: Database, done: Sequence[Attempted]) -> None:
-    async with database.command() as tx:
-        usecases.record(tx, done, more_may_start=False)
-
-
-async def lapse(database: Database) -> None:
-    """Every lease is over."""
-    async with database.command() as tx:
-        await tx.fetch("UPDATE webhook_messages SET due_at = now() - interval '1 second' WHERE status = 'delivering'")
-
-
-async def statuses(database: Database, endpoint: Endpoint) -> list[tuple[str, int]]:
-    query = "SELECT status, attempts FROM webhook_messages WHERE endpoint_id = $1 ORDER BY id"
-    return [(row["status"], row["attempts"]) for row in await database.reading().fetch(query, endpoint.id)]
 
 
 async def test_a_message_is_claimed_by_one_of_many(empty: Database) -> None:
@@ -183,14 +98,12 @@ async def test_what_is_due_at_a_paused_endpoint_is_held_and_let_go_later(empty: 
 
     assert await claimed(empty, 10) == []
     assert await statuses(empty, endpoint) == [("held", 0)] * 3
-    async with empty.command() as tx:
-        await usecases.release(tx)
+    await sweep(empty)
     assert await statuses(empty, endpoint) == [("held", 0)] * 3
 
     endpoint.enable()
     await save(empty, endpoint)
-    async with empty.command() as tx:
-        await usecases.release(tx)
+    await sweep(empty)
 
     assert len(await claimed(empty, 10)) == 3
 
@@ -206,8 +119,7 @@ async def test_what_waits_for_a_deleted_endpoint_is_cancelled(empty: Database) -
     endpoint.delete()
     await save(empty, endpoint)
 
-    async with empty.command() as tx:
-        await usecases.release(tx)
+    await sweep(empty)
     assert await claimed(empty, 10) == []
 
     assert await statuses(empty, endpoint) == [("cancelled", 0)] * 2
@@ -216,7 +128,7 @@ async def test_what_waits_for_a_deleted_endpoint_is_cancelled(empty: Database) -
 async def test_the_stream_of_an_endpoint_folds_to_its_row(empty: Database) -> None:
     """The stored events give the very endpoint that the row holds."""
     endpoint = await an_endpoint(empty)
-    endpoint.mark_failing(NOW)
+    endpoint.mark_failing(NOW, percent=50)
     endpoint.rotate_secret("t", now=NOW)
     endpoint.disable("gone")
     await save(empty, endpoint)
@@ -225,3 +137,57 @@ async def test_the_stream_of_an_endpoint_folds_to_its_row(empty: Database) -> No
 
     assert row == await ENDPOINTS.as_of(empty.reading(), endpoint.id)
     assert row == endpoint
+
+
+async def test_slots_of_an_endpoint_hold_over_all_processes(empty: Database) -> None:
+    """Twelve that claim again and again, at the same moments, never have more than ten messages of one endpoint together."""
+    endpoint = await an_endpoint(empty)
+    await some_messages(empty, endpoint, 400)
+    most = 0
+
+    async def send() -> None:
+        nonlocal most
+        for _ in range(12):
+            pieces = await claimed(empty, 3)
+            most = max(most, await under_way(empty))
+            await record(empty, [finished(piece, MessageStatus.DELIVERED) for piece in pieces])
+
+    await asyncio.gather(*(send() for _ in range(12)))
+
+    assert 3 <= most <= 10
+
+
+async def under_way(database: Database) -> int:
+    count: int = await database.pool.fetchval("SELECT count(*) FROM webhook_messages WHERE status = 'delivering'")
+    return count
+
+
+async def test_organizations_take_turns_however_many_endpoints_they_have(empty: Database) -> None:
+    """One with twenty endpoints does not get twenty messages before the second of one with a single endpoint."""
+    many, single = new_id(), await an_endpoint(empty)
+    for _ in range(20):
+        await some_messages(empty, await an_endpoint(empty, organization_id=many), 2)
+    await some_messages(empty, single, 5)
+
+    taken = await claimed(empty, 10)
+
+    assert sum(piece.endpoint_id == single.id for piece in taken) == 5
+
+
+async def test_an_organization_that_has_its_share_waits(empty: Database) -> None:
+    """Whoever fills its slots in a process leaves the rest of them to others."""
+    full, other = await an_endpoint(empty), await an_endpoint(empty)
+    await some_messages(empty, full, 3)
+    await some_messages(empty, other, 1)
+
+    assert {piece.endpoint_id for piece in await claimed(empty, without=[full.organization_id])} == {other.id}
+
+
+async def test_a_backlog_of_retries_does_not_count_as_under_way(empty: Database) -> None:
+    """Messages that wait for a later attempt take no slot."""
+    endpoint = await an_endpoint(empty)
+    await some_messages(empty, endpoint, 10)
+    await record(empty, [finished(piece, MessageStatus.RETRYING, wait_s=60) for piece in (await claimed(empty))[:9]])
+    await some_messages(empty, endpoint, 12)
+
+    assert len(await claimed(empty)) == 9

@@ -19,63 +19,13 @@ from contracts.events.identity import UserRegistered
 from standardwebhooks.webhooks import Webhook
 from webhooks.signing import parse_secret
 
-from services.webhooks.tests.builders import Tenant
+from services.webhooks.tests.builders import Owner, Tenant
 from services.webhooks.tests.receiver import Answer, Receiver, reply, reset, silence
 
 Endpoint = dict[str, Any]
 Register = Callable[..., Awaitable[Endpoint]]
 Publish = Callable[..., Awaitable[UUID]]
 RETRIES = 3  # of the tests' schedule
-
-
-@pytest.fixture
-async def receiver() -> Any:
-    async with Receiver() as opened:
-        yield opened
-
-
-class Owner:
-    """What the owner of endpoints sees through the API."""
-
-    def __init__(self, client: httpx.AsyncClient, tenant: Tenant) -> None:
-        self._client = client
-        self._headers = tenant.partner.headers
-
-    async def get(self, path: str) -> Any:
-        answer = await self._client.get(path, headers=self._headers)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
-    async def post(self, path: str, status: int = 200, **body: Any) -> Any:
-        answer = await self._client.post(path, json=body or None, headers=self._headers)
-        assert answer.status_code == status, answer.text
-        return answer.json()
-
-    async def messages(self, **query: Any) -> list[dict[str, Any]]:
-        answer = await self._client.get("/v1/webhook-messages", params=query, headers=self._headers)
-        assert answer.status_code == 200, answer.text
-        items: list[dict[str, Any]] = answer.json()["items"]
-        return items
-
-    async def attempts(self, message_id: str) -> list[dict[str, Any]]:
-        items: list[dict[str, Any]] = (await self.get(f"/v1/webhook-messages/{message_id}/attempts"))["items"]
-        return items
-
-    async def settled(self, endpoint: Endpoint, *statuses: str) -> list[dict[str, Any]]:
-        """The endpoint's messages, oldest first, once they stand like this."""
-
-        async def check() -> list[dict[str, Any]]:
-            found = (await self.messages(endpoint_id=endpoint["id"]))[::-1]
-            assert [message["status"] for message in found] == list(statuses)
-            return found
-
-        found: list[dict[str, Any]] = await eventually(check)
-        return found
-
-
-@pytest.fixture
-def owner(client: httpx.AsyncClient, tenant: Tenant) -> Owner:
-    return Owner(client, tenant)
 
 
 # ---------------------------------------------------------------- once, signed

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from webhooks.domain import (
     EVENT_TYPES_MAX,
+    PAYLOAD_BYTES_MAX,
     RETRY_SCHEDULE,
     Attempt,
     Endpoint,
@@ -29,6 +30,7 @@ from webhooks.domain import (
     is_success,
     next_attempt,
     rotated,
+    too_large,
 )
 
 NOW = datetime(2024, 5, 6, 12, 0, tzinfo=UTC)
@@ -123,14 +125,14 @@ def test_a_pattern_that_fits_no_published_type_is_refused(patterns: list[str], p
         ([], "active", True, False),
         ([Endpoint.pause], "paused", False, True),
         ([Endpoint.pause, Endpoint.enable], "active", True, False),
-        ([lambda e: e.mark_failing(NOW)], "failing", True, False),
-        ([lambda e: e.mark_failing(NOW), Endpoint.mark_recovered], "active", True, False),
-        ([lambda e: e.mark_failing(NOW), Endpoint.pause], "paused", False, True),
-        ([lambda e: e.mark_failing(NOW), lambda e: e.disable("failing-too-long")], "disabled", False, True),
+        ([lambda e: e.mark_failing(NOW, percent=50)], "failing", True, False),
+        ([lambda e: e.mark_failing(NOW, percent=50), Endpoint.mark_recovered], "active", True, False),
+        ([lambda e: e.mark_failing(NOW, percent=50), Endpoint.pause], "paused", False, True),
+        ([lambda e: e.mark_failing(NOW, percent=50), lambda e: e.disable("failing-too-long")], "disabled", False, True),
         ([lambda e: e.disable("gone")], "disabled", False, True),
         ([lambda e: e.disable("gone"), Endpoint.enable], "active", True, False),
         ([Endpoint.pause, lambda e: e.disable("gone")], "paused", False, True),
-        ([Endpoint.pause, lambda e: e.mark_failing(NOW)], "paused", False, True),
+        ([Endpoint.pause, lambda e: e.mark_failing(NOW, percent=50)], "paused", False, True),
         ([Endpoint.mark_recovered], "active", True, False),
         ([Endpoint.delete], "deleted", False, False),
         ([Endpoint.delete, lambda e: e.disable("gone")], "deleted", False, False),
@@ -188,8 +190,8 @@ def test_commands_without_effect_record_nothing() -> None:
     subject = endpoint()
     subject.enable()
     subject.change(EndpointSettings(url="https://partner.example/hook"))
-    subject.mark_failing(NOW)
-    subject.mark_failing(NOW + HOUR)
+    subject.mark_failing(NOW, percent=50)
+    subject.mark_failing(NOW + HOUR, percent=50)
 
     assert len(subject.pending) == 2
     assert subject.failing_since == NOW
@@ -198,11 +200,38 @@ def test_commands_without_effect_record_nothing() -> None:
 def test_enabling_forgets_the_trouble() -> None:
     """After enabling neither reason nor time of the failure is left."""
     subject = endpoint()
-    subject.mark_failing(NOW)
+    subject.mark_failing(NOW, percent=50)
     subject.disable("failing-too-long")
     subject.enable()
 
     assert (subject.disabled_reason, subject.failing_since) == (None, None)
+
+
+def test_an_owner_is_told_once_per_notice() -> None:
+    """50, then 90; a repetition, or less than before, is no news, and the beginning stays the first one."""
+    subject = endpoint()
+    for percent in (50, 50, 90, 50, 90):
+        subject.mark_failing(NOW + HOUR * percent, percent=percent)
+
+    assert len(subject.pending) == 3
+    assert (subject.failing_percent, subject.failing_since) == (90, NOW + HOUR * 50)
+
+
+def test_only_who_names_a_type_names_it() -> None:
+    """An empty filter matches everything and asks for nothing by name."""
+    everything, named = EventFilter.of([]), EventFilter.of(["vouajudar.batches.*"])
+
+    assert (everything.matches(READY), everything.names(READY)) == (True, False)
+    assert (named.matches(READY), named.names(READY)) == (True, True)
+
+
+def test_an_event_that_is_too_large_is_not_tried_again() -> None:
+    """It ends at once, and says nothing about the receiver."""
+    attempt = too_large(PAYLOAD_BYTES_MAX + 1)
+
+    assert next_attempt(1, attempt, NOW, 0).status is MessageStatus.EXHAUSTED
+    assert not attempt.tells_of_the_receiver
+    assert failed(413).tells_of_the_receiver
 
 
 def test_changed_settings_count_at_once() -> None:
@@ -216,7 +245,16 @@ def test_changed_settings_count_at_once() -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    [{"description": "x" * 501}, {"rate_per_s": 0}, {"rate_per_s": 1001}, {"timeout_s": 0}, {"timeout_s": 31}],
+    [
+        {"description": "x" * 501},
+        {"rate_per_s": 0},
+        {"rate_per_s": 1001},
+        {"timeout_s": 0},
+        {"timeout_s": 31},
+        {"retry_schedule_s": (0,)},
+        {"retry_schedule_s": (86_401,)},
+        {"retry_schedule_s": (1,) * 21},
+    ],
 )
 def test_settings_have_bounds(bad: dict[str, object]) -> None:
     """What is out of bounds is refused, pointing at it."""
@@ -369,3 +407,28 @@ def test_a_caller_that_is_wrong_is_told(made: int, jitter: float) -> None:
 def test_a_message_is_retried_by_hand_when_nothing_is_under_way() -> None:
     """What ended or waits may be tried again; what is due, under way, held or cancelled may not."""
     assert {status for status in MessageStatus if status.can_be_retried} == {"retrying", "exhausted", "delivered"}
+
+
+# ---------------------------------------------------------------- parties
+
+
+def test_parties_narrow_what_is_wanted() -> None:
+    """With parties an event has to concern one of them, and to be of a wanted type as well."""
+    one, other = UUID(int=1), UUID(int=2)
+    settings = EndpointSettings(url=SETTINGS.url, event_types=EventFilter.of(["vouajudar.batches.*"]), parties=(one,))
+
+    assert settings.wants(READY, [other, one])
+    assert not settings.wants(READY, [other])
+    assert not settings.wants("vouajudar.deliveries.delivery.planned.v1", [one])
+    assert EndpointSettings(url=SETTINGS.url).wants(READY, [])
+    with pytest.raises(InvalidEndpoint, match="parties"):
+        EndpointSettings(url=SETTINGS.url, parties=tuple(UUID(int=n) for n in range(101)))
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=5))
+def test_the_patterns_that_cover_a_type_are_those_that_match_it(parts: list[str]) -> None:
+    """Each of them matches, and there is one per place where a prefix may end."""
+    covering = EventFilter.covering(".".join(parts))
+
+    assert len(covering) == len(parts)
+    assert all(EventFilter.of([pattern]).matches(".".join(parts)) for pattern in covering)

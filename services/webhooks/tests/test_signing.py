@@ -7,13 +7,25 @@ import json
 import time
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from chassis.kernel import Invalid
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook
-from webhooks.signing import InvalidSecret, format_secret, parse_secret, sign, signed_headers, verify
+from webhooks.signing import (
+    InvalidSecret,
+    format_public_key,
+    format_secret,
+    jwk_of,
+    key_pair_of,
+    parse_secret,
+    sign,
+    signed_headers,
+    verify,
+)
 
 VECTORS: list[dict[str, Any]] = json.loads(
     (Path(__file__).parent / "data" / "webhook_signature_vectors.json").read_text(encoding="utf-8")
@@ -114,3 +126,64 @@ def test_an_ambiguous_message_id_is_refused(message_id: str) -> None:
     """An id with a dot, white space or controls cannot be signed."""
     with pytest.raises(Invalid, match="message id"):
         sign(message_id, 1, b"{}", [KEY])
+
+
+# ---------------------------------------------------------------- Ed25519
+
+PAIR = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+
+
+def test_a_pair_signs_as_the_reference_does() -> None:
+    """The published signature of the reference implementation (standard-webhooks, `libraries/go`, Apache-2.0)."""
+    pair = Ed25519PrivateKey.from_private_bytes(base64.b64decode("VEVTVFNJR05JTkdLRVlET05PVFVTRVRISVNGT1JBTlk="))
+
+    header = sign("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, b'{"test": 2432232314}', [pair])
+
+    assert header == "v1a,tQ9V2XOqn7jL/DQenEFpqIugdBVtiMmER5mhSkXBNwM0mkATuDe6KYYUuxqtaiHeYGb7KaaBRdM5WqyeFiL8Ag=="
+
+
+@given(body=st.binary(max_size=300))
+def test_each_key_verifies_its_own_entry_alone(body: bytes) -> None:
+    """Secrets and pairs sign side by side; neither is taken for the other, and no signature verifies another body."""
+    header = sign("msg_1", 1, body, [KEY, PAIR])
+    symmetric, asymmetric = header.split(" ")
+
+    assert (symmetric.partition(",")[0], asymmetric.partition(",")[0]) == ("v1", "v1a")
+    for key, own, other in ((KEY, symmetric, asymmetric), (PAIR.public_key(), asymmetric, symmetric)):
+        assert verify("msg_1", 1, body, own, [key])
+        assert verify("msg_1", 1, body, header, [key])
+        assert not verify("msg_1", 1, body, other, [key])
+        assert not verify("msg_1", 1, body + b".", header, [key])
+
+
+@pytest.mark.parametrize("header", ["", "v1a", "v1a,", "v1a,!!!!", "v1a,AAAA", "v1a,é"])
+def test_what_is_no_signature_does_not_verify(header: str) -> None:
+    """Whatever the header holds, the answer is no and not an error."""
+    assert not verify("msg_1", 1, b"{}", header, [KEY, PAIR.public_key()])
+
+
+def test_pairs_differ_by_secret_endpoint_and_service() -> None:
+    """The pair is the same whenever it is made, and another for any other secret, endpoint or service."""
+    one, other = UUID(int=1), UUID(int=2)
+    made = [
+        format_public_key(key_pair_of(key, endpoint, service))
+        for key in (bytes(32), bytes(24))
+        for endpoint in (one, other)
+        for service in (b"s" * 32, b"t" * 32)
+    ]
+
+    assert len(set(made)) == 8
+    assert format_public_key(key_pair_of(bytes(32), one, b"s" * 32)) == made[0]
+    assert all(text.startswith("whpk_") and len(base64.b64decode(text[5:])) == 32 for text in made)
+
+
+def test_a_public_key_is_a_json_web_key() -> None:
+    """As in RFC 8037, appendix A: the same key has the same form and the same thumbprint there."""
+    private = base64.urlsafe_b64decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=")
+
+    jwk = jwk_of(Ed25519PrivateKey.from_private_bytes(private))
+
+    assert jwk["x"] == "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
+    assert jwk["kid"] == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
+    assert (jwk["kty"], jwk["crv"], jwk["use"], jwk["alg"]) == ("OKP", "Ed25519", "sig", "EdDSA")
+    assert "d" not in jwk

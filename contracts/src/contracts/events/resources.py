@@ -8,11 +8,16 @@ from uuid import UUID
 from pydantic import Field
 
 from contracts.envelope import Event, Moment
-from contracts.values import Amount, Category, ReservationMode, Unit, Urgency, Value
+from contracts.values import Amount, Category, Cnpj, LoadMode, ReservationMode, Unit, Urgency, Value
 
 RequestStatus = Literal["open", "fulfilled", "closed", "cancelled", "expired"]
+LoadStatus = Literal[
+    "received", "validating", "ready", "awaiting_confirmation", "applying", "applied", "applied_with_errors", "rejected",
+    "failed", "cancelled",
+]  # fmt: skip
 MatchStatus = Literal["proposed", "accepted", "declined", "expired", "withdrawn"]
 MatchReasonWord = Literal["need", "distance", "capacity", "time", "fairness"]
+Rows = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -166,3 +171,92 @@ class MatchWithdrawn(_MatchEvent):
     """The goods or the need are gone; what was reserved for it is free again."""
 
     reason: str = Field(max_length=500)
+
+
+class _CatalogueLoadEvent(Event, abstract=True):
+    """`organization_id` sent the load for the company `cnpj`."""
+
+    producer: ClassVar[str] = "resources"
+    aggregate: ClassVar[str] = "catalogue_load"
+    catalogue_load_id: UUID
+    organization_id: UUID
+    cnpj: Cnpj
+    mode: LoadMode
+    status: LoadStatus
+
+
+class CatalogueLoadReceived(_CatalogueLoadEvent):
+    """A partner's catalogue arrived and is safe."""
+
+    size_bytes: Rows
+
+
+class _CatalogueLoadRead(_CatalogueLoadEvent, abstract=True):
+    """`rows = accepted + duplicates + rejected`; `missing` of the `active` products are not in it."""
+
+    rows: Rows
+    accepted: Rows
+    duplicates: Rows
+    rejected: Rows
+    active: Rows
+    missing: Rows
+
+
+class CatalogueLoadReady(_CatalogueLoadRead):
+    """All of it was read; it is applied when its turn comes."""
+
+
+class CatalogueLoadAwaitingConfirmation(_CatalogueLoadRead):
+    """It would deactivate so much that a person has to confirm or cancel it, by `confirm_by`."""
+
+    confirm_by: Moment
+
+
+class CatalogueLoadApplied(_CatalogueLoadEvent):
+    """The products are as the load says; `applied_with_errors` when chunks failed that can be retried."""
+
+    inserted: Rows
+    updated: Rows
+    unchanged: Rows
+    deactivated: Rows
+    rejected: Rows
+    failed_chunks: Rows
+    duration_s: Annotated[float, Field(ge=0)]
+
+
+class CatalogueLoadFailed(_CatalogueLoadEvent):
+    """It cannot be read (`rejected`, at `row` or `offset`) or could not be finished (`failed`)."""
+
+    reason: str = Field(max_length=500)
+    row: Rows | None = None
+    offset: Rows | None = None
+
+
+class CatalogueLoadCancelled(_CatalogueLoadEvent):
+    """It was called off before anything of it was applied."""
+
+    reason: str = Field(max_length=500)
+
+
+class _CatalogueChunkEvent(Event, abstract=True):
+    """A part of a load; there are many, so they are nobody's in particular: partners hear of the load."""
+
+    producer: ClassVar[str] = "resources"
+    aggregate: ClassVar[str] = "catalogue_chunk"
+    catalogue_chunk_id: UUID
+    catalogue_load_id: UUID
+    number: Rows
+    rows: Rows
+
+
+class CatalogueChunkStored(_CatalogueChunkEvent):
+    """A part of a load whose turn has come waits to be applied."""
+
+
+class ProductsChanged(_CatalogueChunkEvent):
+    """A part of a load was applied: products of a company are other than before."""
+
+    cnpj: Cnpj
+    inserted: Rows
+    updated: Rows
+    unchanged: Rows

@@ -7,13 +7,14 @@ from typing import Any
 from chassis.consumer import Consumer, Handler
 from chassis.database import Transaction
 from contracts.envelope import Event
-from contracts.events import batches, deliveries
+from contracts.events import batches, deliveries, resources, webhooks
 from contracts.registry import Received, event_types
 
 from analytics import usecases
 from analytics.domain import Carried, NeedLine, Occurrence
 
-UNHEARD = ("webhooks",)  # its events go to one endpoint only and never travel on the bus
+# The first goes to one endpoint only and never travels on the bus; the others are of no stream, so no rebuild could hear them again.
+UNHEARD = (webhooks.EndpointTest, webhooks.MessageExhausted, resources.CatalogueChunkStored)
 
 _BATCH_MILESTONES: dict[type[Event], str] = {
     batches.BatchCreated: "created",
@@ -103,14 +104,20 @@ def _carried(line: deliveries.DeliveryLine, quantity: int) -> Carried:
     return Carried(line.organization_id, line.category, line.unit, quantity)
 
 
-_FOLLOWED: dict[str, Handler] = {"batch": _batch, "delivery": _delivery, "resource_request": _request}
+async def _pass_by(_: Transaction, __: Received) -> None:
+    """Of no stream either, and nobody else's: heard so that it has a way. The trail has the load it is a part of."""
+
+
+_FOLLOWED: dict[str, Handler] = {
+    "batch": _batch, "delivery": _delivery, "resource_request": _request, "catalogue_chunk": _pass_by,
+}  # fmt: skip
 
 EVENTS = Consumer(
     "events",
     {
         event: _FOLLOWED.get(event.aggregate, _audit)
         for event in event_types().values()
-        if event.producer not in UNHEARD
+        if event not in UNHEARD
     },
     projection=(
         "audit_events", "quantities_daily", "batch_losses", "batches_seen", "deliveries_seen", "requests_seen", "need_lines",

@@ -293,16 +293,16 @@ def _place(row: Row) -> Place:
 
 
 def _key_principal(row: Row) -> Principal:
-    organization_id: UUID = row["organization_id"]
-    if row["env"] == "test":
-        organization_id = sandbox_of(organization_id)
+    organization_id, cnpjs = row["organization_id"], tuple(row["cnpjs"])
+    if row["env"] == "test":  # companies are not the sandbox's: it neither changes nor sees their catalogues
+        organization_id, cnpjs = sandbox_of(organization_id), ()
     return Principal(
         id=row["api_key_id"],
         kind="key",
         memberships={organization_id: "key"},
         scopes=frozenset(row["scopes"]),
         rate_per_minute=row["rate_per_minute"],
-        cnpjs=tuple(row["cnpjs"]),
+        cnpjs=cnpjs,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from pydantic import BaseModel
 from starlette.types import ASGIApp
 
-from chassis import deadletters, generations, idempotency, message_store, problems, processes, replay
+from chassis import deadletters, generations, idempotency, jobs, message_store, problems, processes, replay
 from chassis.access import ACCESS_EVENTS, ACCESS_TABLES, Directory, project_access
 from chassis.auth import Authenticator
 from chassis.broker import Publisher, Subscriber, declare_topology, queue_depths
@@ -30,13 +31,14 @@ from chassis.health import Check, health_router
 from chassis.idempotency import IdempotencyKeys, IdempotencyKeyTaken, secret_bytes
 from chassis.inbox import keep_partitions
 from chassis.ingester import Ingester
-from chassis.job_routes import job_routes
+from chassis.job_routes import Cancel, job_routes
 from chassis.kernel import DomainError, new_id
 from chassis.message_store import SqlMessageStore
 from chassis.migrate import head_of, migrate, version_table
 from chassis.operations import operations_router
 from chassis.outbox import OutboxTables, Relay
 from chassis.pagination import Cursors
+from chassis.partitions import DailyTable
 from chassis.process_routes import process_routes
 from chassis.projection_routes import projection_routes
 from chassis.projections import Projections, Rebuilder, be_born, queues_of
@@ -68,9 +70,13 @@ class Service:
     background: Mapping[str, Callable[[Runtime], Awaitable[None]]] = field(default_factory=dict)
     constraints: Mapping[str, type[DomainError]] = field(default_factory=dict)
     on_start: Callable[[Runtime], Awaitable[None]] | None = None
+    daily_tables: Sequence[DailyTable] = ()  # of the service's own; kept as the inbox is
     access_ttl_s: float = ACCESS_TTL_S
     replicates_access: bool = True
     unlimited_paths: Sequence[str] = ()
+    job_cancels: Mapping[str, Cancel] = field(
+        default_factory=dict
+    )  # a kind of job of the service's own → how to stop one
 
     @property
     def repositories(self) -> list[Repository[Any]]:
@@ -222,14 +228,21 @@ def _checks(runtime: Runtime, subscriber: Subscriber | None) -> dict[str, Check]
     return {"database": schema, "broker": broker}
 
 
-async def keep_house(tx: Transaction, *, now: datetime) -> None:
+async def keep_house(tx: Transaction, *, now: datetime, daily_tables: Sequence[DailyTable] = ()) -> None:
     """Forget what nobody needs any more, and make ready what is needed soon."""
     idempotency.expire(tx)
     deadletters.forget_settled(tx)
     message_store.forget_overdue(tx)
     replay.forget_ended(tx)
+    jobs.forget_ended(tx)
     processes.forget_ended(tx)
+    await _keep_days(tx, daily_tables, now)
+
+
+async def _keep_days(tx: Transaction, tables: Sequence[DailyTable], now: datetime) -> None:
     await keep_partitions(tx, now.date())
+    for table in tables:
+        await table.keep(tx, now.date())
 
 
 async def _housekeep(runtime: Runtime) -> None:
@@ -237,7 +250,7 @@ async def _housekeep(runtime: Runtime) -> None:
         pause_s = HOUSEKEEPING_S
         try:
             async with runtime.database.transaction() as tx:
-                await keep_house(tx, now=datetime.now(UTC))
+                await keep_house(tx, now=datetime.now(UTC), daily_tables=runtime.service.daily_tables)
         except TRANSIENT_ERRORS as error:
             log.warning("housekeeping.postponed", error=repr(error))
             pause_s = HOUSEKEEPING_AGAIN_S
@@ -299,11 +312,18 @@ async def serve(service: Service, role: str) -> int:
     roles.append(http_role("ops", create_ops(runtime, subscriber), host=settings.host, port=settings.ops_port))
     if role in ("api", "all"):
         roles.append(http_role("api", create_api(runtime), host=settings.host, port=settings.api_port))
+    stay_loaded()
     log.info("process.started", role=role)
     code = await supervise(roles)
     await runtime.quotas.close()
     await runtime.database.close()
     return code
+
+
+def stay_loaded() -> None:
+    """What is loaded by now stays for good: the collector, which else stops everything to look at it, lets it be."""
+    gc.collect()
+    gc.freeze()
 
 
 async def prepare(service: Service) -> None:
@@ -312,7 +332,7 @@ async def prepare(service: Service) -> None:
     await migrate(service.settings.database_url.get_secret_value(), service.name)
     await open_database(runtime)
     async with runtime.database.transaction() as tx:
-        await keep_partitions(tx, now.date())
+        await _keep_days(tx, service.daily_tables, now)
         await be_born(tx, service.name, runtime.consumers, now=now)
     queues = queues_of(runtime.consumers, await generations.all_of(runtime.database.reading()))
     await runtime.database.close()

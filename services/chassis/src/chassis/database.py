@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from io import BytesIO
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
@@ -153,6 +154,14 @@ class Transaction:
         """The first column of the first row, or None."""
         row = await self.fetchrow(query, *args, **values)
         return None if row is None else row[0]
+
+    async def copy(self, table: str, columns: Sequence[str], rows: bytes) -> None:
+        """Send rows in COPY's text format, at once. Only inside a real transaction."""
+        await self._send_ended()
+        connection = cast("asyncpg.Connection[Row]", self._runner)
+        await self._answer(
+            connection.copy_to_table(table, source=BytesIO(rows), columns=columns, timeout=COMMAND_TIMEOUT_S)
+        )
 
     def write(self, query: Query, *args: Any) -> None:
         """Queue a data-modifying statement; it is sent with all others when the transaction ends."""

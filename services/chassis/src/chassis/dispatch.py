@@ -19,6 +19,7 @@ class Dispatcher(Generic[W]):
 
     `claim(n)` leases at most n due pieces in a short transaction of its own; `act(piece)` does one and records the
     result itself, also in a short transaction. A crash in between lets the lease run out, and the piece is due again.
+    `pause_s` tells how long to wait before looking again when nothing was due and nobody gave a hint.
     """
 
     def __init__(
@@ -29,10 +30,12 @@ class Dispatcher(Generic[W]):
         slots: int,
         claim: Callable[[int], Awaitable[Sequence[W]]],
         act: Callable[[W], Awaitable[None]],
+        pause_s: Callable[[], float] = lambda: POLL_S_MAX,
     ) -> None:
         self._slots = slots
         self._claim = claim
         self._act = act
+        self._pause_s = pause_s
         self._running: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         database.listen(hint, self._wake.set)
@@ -43,7 +46,7 @@ class Dispatcher(Generic[W]):
             while True:
                 started = await self._start_due()
                 if not started or len(self._running) >= self._slots:
-                    await woken(self._wake, within_s=POLL_S_MAX)
+                    await woken(self._wake, within_s=self._pause_s())
         finally:
             if self._running:
                 await asyncio.gather(*self._running, return_exceptions=True)

@@ -37,7 +37,7 @@ class Edge:
         self._traced = traced
         self._sample_ratio = sample_ratio
         self._body_bytes_max = body_bytes_max
-        self._unlimited = tuple(unlimited)
+        self._unlimited = frozenset(unlimited)  # whole paths: what is below one reads its body like any other
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -66,7 +66,7 @@ class Edge:
             request = Request(scope)
             await problem(request, *refused)(scope, receive, answer)
             return
-        limited = receive if scope["path"].startswith(self._unlimited) and self._unlimited else self._limited(receive)
+        limited = receive if scope["path"] in self._unlimited else self._limited(receive)
         try:
             await self._app_for(scope)(scope, limited, answer)
         except Exception as error:
@@ -80,7 +80,7 @@ class Edge:
         if b"\0" in scope["path"].encode() or b"%00" in scope.get("query_string", b""):
             return 400, "nul-character", "NUL is not allowed in an address"
         length = headers.get(b"content-length", b"0")
-        if scope["path"].startswith(self._unlimited) and self._unlimited:
+        if scope["path"] in self._unlimited:
             return None
         if not length.isdigit() or int(length[:18]) > self._body_bytes_max:
             return 413, "body-too-large", f"at most {self._body_bytes_max} bytes"

@@ -16,8 +16,7 @@ import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from chassis.database import Transaction
-from chassis.kernel import Conflict, Invalid
-from chassis.problems import BadRequest
+from chassis.kernel import BadRequest, Conflict, Invalid
 
 KEPT_H = 24
 HEADERS_KEPT = ("content-type", "etag", "location", "cache-control")

@@ -28,7 +28,7 @@ CANCELS: dict[str, Cancel] = {redrive.KIND: redrive.cancel, generations.KIND: ge
 
 
 class JobOut(View):
-    """A job's progress; `done` counts messages: given back to their queue, or taken into a projection."""
+    """A job's progress; `done` counts messages: given back to their queue, taken into a projection, or sent again."""
 
     id: UUID
     kind: str
@@ -41,6 +41,7 @@ class JobOut(View):
 def job_routes(runtime: Runtime) -> APIRouter:
     """For admins."""
     router, name = api_router("operations"), runtime.service.name
+    cancels = {**CANCELS, **runtime.service.job_cancels}
     base = f"/v1/ops/{name}/jobs/{{job_id}}"
 
     @router.get(base, operation_id=f"ops_{name}_get_job")
@@ -52,6 +53,6 @@ def job_routes(runtime: Runtime) -> APIRouter:
     async def cancel_job(admin: Admin, tx: Tx, now: Now, job_id: UUID) -> JobOut:
         """Stop what is not done yet: unsent dead letters are open again, a half-built projection is thrown away."""
         kind = (await jobs.job(tx, job_id))["kind"]
-        return JobOut.model_validate(dict(await CANCELS[kind](tx, job_id, actor_id=admin.id, now=now)))
+        return JobOut.model_validate(dict(await cancels[kind](tx, job_id, actor_id=admin.id, now=now)))
 
     return router

@@ -1,4 +1,4 @@
-"""Jobs that operators start: durable, moved on by workers, looked at and cancelled by their id."""
+"""Jobs that operators and partners start: durable, moved on by workers, looked at and cancelled by their id."""
 
 from __future__ import annotations
 
@@ -9,11 +9,17 @@ from chassis.database import Row, Transaction, under_locks
 from chassis.kernel import InvalidTransition, NotFound
 
 ERROR_CHARS_MAX = 2_000
+DAYS_KEPT = 30  # of what has ended
 
 _START = """INSERT INTO operator_jobs (id, kind, total, rate_per_s, status, created_at, next_at)
 VALUES ($1, $2, $3, $4, 'running', $5, $5)"""
 _JOB = "SELECT id, kind, status, done, total, error FROM operator_jobs WHERE id = $1"
 _MOVE = "UPDATE operator_jobs SET done = $2, total = $3 WHERE id = $1 AND status = 'running'"
+_POSTPONE = """UPDATE operator_jobs SET done = $2, total = $3, next_at = now() + make_interval(secs => $4)
+WHERE id = $1 AND status = 'running'"""
+_DUE = """SELECT id, done, total FROM operator_jobs WHERE status = 'running' AND kind = $1 AND next_at <= now()
+ORDER BY next_at LIMIT 1 FOR UPDATE SKIP LOCKED"""
+_FORGET = "DELETE FROM operator_jobs WHERE status <> 'running' AND next_at < now() - make_interval(days => $1)"
 _END = "UPDATE operator_jobs SET status = $2, error = $3 WHERE id = $1 AND status = 'running'"
 
 
@@ -48,6 +54,21 @@ async def running(tx: Transaction, job_id: UUID) -> Row:
 def move(tx: Transaction, job_id: UUID, *, done: int, total: int) -> None:
     """Queue how far a running job is."""
     tx.write(_MOVE, job_id, done, total)
+
+
+async def due(tx: Transaction, kind: str) -> Row | None:
+    """The job of a kind whose turn it is, locked until the transaction ends: id, done, total. None when none is due."""
+    return await tx.fetchrow(_DUE, kind)
+
+
+def postpone(tx: Transaction, job_id: UUID, *, done: int, total: int, seconds: float) -> None:
+    """Queue how far a running job is, and that its next turn is in so many seconds."""
+    tx.write(_POSTPONE, job_id, done, total, seconds)
+
+
+def forget_ended(tx: Transaction) -> None:
+    """Queue the removal of what ended long ago."""
+    tx.write(_FORGET, DAYS_KEPT)
 
 
 def end(tx: Transaction, job_id: UUID, status: str, error: str | None = None) -> None:

@@ -20,6 +20,12 @@ class DomainError(Exception):
         self.details = details
 
 
+class BadRequest(DomainError):
+    """The request cannot be read at all, or asks for more than there can ever be: JSON, cursor, header, one key too many."""
+
+    slug = "bad-request"
+
+
 class NotFound(DomainError):
     """The thing does not exist, or not for this caller."""
 

@@ -12,7 +12,7 @@ import msgspec
 from fastapi import Depends, Query, Request, Response
 from pydantic import BaseModel
 
-from chassis.problems import BadRequest
+from chassis.kernel import BadRequest
 
 LIMIT_DEFAULT, LIMIT_MAX = 50, 200
 CURSOR_CHARS_MAX = 1_024

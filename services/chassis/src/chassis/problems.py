@@ -13,17 +13,11 @@ from starlette.routing import Match
 
 from chassis.auth import Unauthenticated
 from chassis.database import UNAVAILABLE_ERRORS
-from chassis.kernel import Conflict, DomainError, Forbidden, Invalid, Locked, NotFound, Stale
+from chassis.kernel import BadRequest, Conflict, DomainError, Forbidden, Invalid, Locked, NotFound, Stale
 from chassis.telemetry import current_context, log
 
 PROBLEM_TYPE = "application/problem+json"
 ERRORS_MAX = 20  # more pointers than this help nobody
-
-
-class BadRequest(DomainError):
-    """The request cannot be read at all: JSON, cursor, header."""
-
-    slug = "bad-request"
 
 
 class QuotaExceeded(Locked):

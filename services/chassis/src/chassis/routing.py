@@ -16,8 +16,8 @@ from chassis.access import Directory, Principal
 from chassis.auth import MissingScope, Unauthenticated
 from chassis.database import Transaction
 from chassis.idempotency import Answer
-from chassis.kernel import ConcurrentUpdate, DomainError, Invalid
-from chassis.problems import BadRequest, problem_of
+from chassis.kernel import BadRequest, ConcurrentUpdate, DomainError, Invalid
+from chassis.problems import problem_of
 from chassis.ratelimit import Quota
 from chassis.telemetry import set_actor
 

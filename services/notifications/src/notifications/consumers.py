@@ -10,7 +10,7 @@ from uuid import UUID
 from chassis.consumer import Consumer, Handler, NotYet
 from chassis.database import Transaction
 from contracts.envelope import Event
-from contracts.events import batches, deliveries, identity, resources
+from contracts.events import batches, deliveries, identity, resources, webhooks
 from contracts.registry import Received
 
 from notifications import usecases
@@ -40,6 +40,7 @@ MATCH_EVENTS: tuple[type[Event], ...] = (
     resources.MatchWithdrawn,
 )  # fmt: skip
 IDENTITY_EVENTS: tuple[type[Event], ...] = (identity.OrganizationVerified, identity.OrganizationSuspended)
+WEBHOOK_EVENTS: tuple[type[Event], ...] = (webhooks.EndpointFailing, webhooks.EndpointDisabled)
 
 
 def events(*, message_lifetime: timedelta) -> Consumer:
@@ -89,6 +90,7 @@ def events(*, message_lifetime: timedelta) -> Consumer:
         **dict.fromkeys(RESOURCE_EVENTS, told(_request)),
         **dict.fromkeys(MATCH_EVENTS, told(_match)),
         **dict.fromkeys(IDENTITY_EVENTS, told(_organization)),
+        **dict.fromkeys(WEBHOOK_EVENTS, told(_endpoint)),
     }
     return Consumer("events", handlers)
 
@@ -147,6 +149,12 @@ def _organization(received: Received) -> Fact:
     return _fact(received, parties=parties, place_id=None, context={"organization_id": event.organization_id})
 
 
+def _endpoint(received: Received) -> Fact:
+    event: Any = received.event
+    parties = {Party.ORGANIZATION: [event.organization_id]}
+    return _fact(received, parties=parties, place_id=None, context={"endpoint_id": event.endpoint_id})
+
+
 def _fact(
     received: Received,
     *,
@@ -203,6 +211,8 @@ _SPECIFICS: Mapping[str, tuple[str, ...]] = {
     "MatchAccepted": ("reservation_id",),
     "MatchDeclined": ("reason",),
     "MatchWithdrawn": ("reason",),
+    "EndpointFailing": ("since", "percent"),
+    "EndpointDisabled": ("reason",),
 }
 
 

@@ -57,6 +57,8 @@ class Kind(StrEnum):
     MATCH_WITHDRAWN = "match_withdrawn"
     ORGANIZATION_VERIFIED = "organization_verified"
     ORGANIZATION_SUSPENDED = "organization_suspended"
+    ENDPOINT_FAILING = "endpoint_failing"
+    ENDPOINT_DISABLED = "endpoint_disabled"
 
 
 class Party(StrEnum):
@@ -120,6 +122,8 @@ TELLINGS: Mapping[str, Telling] = {
     "MatchWithdrawn": _told(Kind.MATCH_WITHDRAWN, Party.PROVIDER, Party.RECEIVER),
     "OrganizationVerified": _told(Kind.ORGANIZATION_VERIFIED, Party.ORGANIZATION),
     "OrganizationSuspended": _told(Kind.ORGANIZATION_SUSPENDED, Party.ORGANIZATION),
+    "EndpointFailing": _told(Kind.ENDPOINT_FAILING, Party.ORGANIZATION),
+    "EndpointDisabled": _told(Kind.ENDPOINT_DISABLED, Party.ORGANIZATION),
 }
 
 DIRECTORY_LAG_MAX = timedelta(seconds=60)  # past it, those who are known are told and nobody is waited for

@@ -94,6 +94,8 @@ _SHAPES: Mapping[Kind, _Shape] = {
     Kind.MATCH_WITHDRAWN: _shape("match_id", "batch_id", "request_id", "items", "reason"),
     Kind.ORGANIZATION_VERIFIED: _shape("organization_id"),
     Kind.ORGANIZATION_SUSPENDED: _shape("organization_id"),
+    Kind.ENDPOINT_FAILING: _shape("endpoint_id", "since", "percent"),
+    Kind.ENDPOINT_DISABLED: _shape("endpoint_id", "reason"),
 }
 
 

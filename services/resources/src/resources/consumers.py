@@ -15,7 +15,7 @@ from chassis.database import Transaction
 from chassis.telemetry import Context, in_context, start_context
 from chassis.timers import TimerHandler
 from contracts.envelope import Event
-from contracts.events import batches, identity
+from contracts.events import batches, identity, resources
 from contracts.registry import Received, event_types
 
 from resources import usecases
@@ -140,6 +140,12 @@ async def _gone(tx: Transaction, received: Received) -> None:
         raise NotYet(str(error)) from error
 
 
+async def _chunk(tx: Transaction, received: Received) -> None:
+    event: Any = received.event
+    message_id = received.envelope.id
+    await usecases.chunk_announced(tx, event.catalogue_chunk_id, received.body, message_id=message_id, now=_now())
+
+
 def _of(aggregate: str, handler: Handler, **others: Handler) -> dict[type[Event], Handler]:
     """A handler for every event of an aggregate, another for some by name."""
     events = [event for event in event_types().values() if event.aggregate == aggregate]
@@ -158,4 +164,5 @@ SUPPLY = Consumer(
 )
 PLACES = Consumer("places", {identity.PlaceAdded: _move, identity.PlaceChanged: _move}, order=Order.MONOTONIC)
 ORGANIZATIONS = Consumer("organizations", {identity.OrganizationSuspended: _gone, identity.OrganizationClosed: _gone})
-CONSUMERS = [DELIVERIES, SUPPLY, PLACES, ORGANIZATIONS]
+CHUNKS = Consumer(usecases.CHUNKS_CONSUMER, {resources.CatalogueChunkStored: _chunk})
+CONSUMERS = [DELIVERIES, SUPPLY, PLACES, ORGANIZATIONS, CHUNKS]

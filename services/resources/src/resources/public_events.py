@@ -1,14 +1,24 @@
-"""What the events of requests and matches tell the other services."""
+"""What the events of requests, matches and catalogue loads tell the other services."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
+from uuid import UUID
 
 from chassis.outbox import Announcement
 from contracts.envelope import Event
 from contracts.events import resources as public
 
 from resources.domain import (
+    CatalogueLoad,
+    CatalogueLoadApplied,
+    CatalogueLoadAwaitingConfirmation,
+    CatalogueLoadCancelled,
+    CatalogueLoadFailed,
+    CatalogueLoadReady,
+    CatalogueLoadReceived,
+    CatalogueLoadRejected,
     Match,
     OrganizationId,
     ReservationId,
@@ -103,3 +113,72 @@ def announce_match(match: Match, event: Any) -> Announcement:
     }
     parties = (match.provider_id,)
     return Announcement(kind.model_validate(told), organization_id=match.organization_id, parties=parties)
+
+
+def announce_load(load: CatalogueLoad, event: Any) -> Announcement | None:
+    """The public event of a load, owned by who sent it; steps that only workers and history care for stay inside."""
+    told = {
+        "catalogue_load_id": load.id,
+        "organization_id": load.organization_id,
+        "cnpj": load.cnpj,
+        "mode": load.mode.value,
+        "status": load.status.value,
+        **_of_load(load, event),
+    }
+    kind = _TOLD_OF_LOADS.get(type(event))
+    return None if kind is None else Announcement(kind.model_validate(told), organization_id=load.organization_id)
+
+
+_TOLD_OF_LOADS: dict[type, type[Event]] = {
+    CatalogueLoadReceived: public.CatalogueLoadReceived,
+    CatalogueLoadReady: public.CatalogueLoadReady,
+    CatalogueLoadAwaitingConfirmation: public.CatalogueLoadAwaitingConfirmation,
+    CatalogueLoadApplied: public.CatalogueLoadApplied,
+    CatalogueLoadRejected: public.CatalogueLoadFailed,
+    CatalogueLoadFailed: public.CatalogueLoadFailed,
+    CatalogueLoadCancelled: public.CatalogueLoadCancelled,
+}
+
+
+def _of_load(load: CatalogueLoad, event: Any) -> dict[str, Any]:
+    match event:
+        case CatalogueLoadReceived(payload=payload):
+            return {"size_bytes": payload.size_bytes}
+        case CatalogueLoadReady(survey=survey):
+            return asdict(survey)
+        case CatalogueLoadAwaitingConfirmation(survey=survey, confirm_by=confirm_by):
+            return {**asdict(survey), "confirm_by": confirm_by}
+        case CatalogueLoadApplied(outcome=outcome, applied_at=applied_at):
+            rejected = 0 if load.survey is None else load.survey.rejected
+            seconds = (applied_at - (load.received_at or applied_at)).total_seconds()
+            return {**asdict(outcome), "rejected": rejected, "duration_s": seconds}
+        case CatalogueLoadRejected(reason=reason, row=row, offset=offset):
+            return {"reason": reason, "row": row, "offset": offset}
+        case CatalogueLoadFailed(reason=reason) | CatalogueLoadCancelled(reason=reason):
+            return {"reason": reason}
+    return {}
+
+
+def chunk_stored(chunk_id: UUID, *, load_id: UUID, number: int, rows: int) -> Announcement:
+    """A part of a load waits to be applied; nobody owns it, so partners hear of the load alone."""
+    return Announcement(
+        public.CatalogueChunkStored(catalogue_chunk_id=chunk_id, catalogue_load_id=load_id, number=number, rows=rows)
+    )
+
+
+def products_changed(
+    chunk_id: UUID, *, load_id: UUID, number: int, cnpj: str, inserted: int, updated: int, unchanged: int
+) -> Announcement:
+    """A part of a load changed products."""
+    return Announcement(
+        public.ProductsChanged(
+            catalogue_chunk_id=chunk_id,
+            catalogue_load_id=load_id,
+            number=number,
+            rows=inserted + updated + unchanged,
+            cnpj=cnpj,
+            inserted=inserted,
+            updated=updated,
+            unchanged=unchanged,
+        )
+    )

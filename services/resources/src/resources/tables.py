@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, DateTime, Integer, MetaData, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Date, DateTime, Integer, MetaData, Table, Text
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, JSONB, UUID
 
 METADATA = MetaData()
@@ -61,6 +61,36 @@ MATCHES = Table(
     Column("provider_organization_id", UUID, nullable=False),
     Column("organization_id", UUID, nullable=False),
     Column("status", Text, nullable=False),
+)
+LOADS = Table(
+    "catalogue_loads",
+    METADATA,
+    Column("id", UUID, primary_key=True),
+    Column("state", JSONB, nullable=False),
+    Column("organization_id", UUID, nullable=False),
+    Column("cnpj", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("status", Text, nullable=False),
+)
+PRODUCTS = Table(
+    "products",
+    METADATA,
+    Column("cnpj", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("gtin", Text),
+    Column("sku", Text),
+    Column("name", Text, nullable=False),
+    Column("brand", Text),
+    Column("category", Text),
+    Column("price_cents", BigInteger, nullable=False),
+    Column("stock", BigInteger, nullable=False),
+    Column("unit", Text, nullable=False),
+    Column("storage", Text, nullable=False),
+    Column("expires_on", Date),
+    Column("plain_name", Text, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("load_id", UUID, nullable=False),
+    Column("changed_at", _MOMENT, nullable=False),
 )
 
 # The chassis's directory, read here and never written.

@@ -7,19 +7,21 @@ from chassis.database import Transaction
 from contracts.registry import Received
 
 from webhooks import usecases
-from webhooks.public_events import TEST_TYPE, partner_facing
+from webhooks.public_events import TEST_TYPE, is_operational, partner_facing
 
 
 async def _fan_out(tx: Transaction, received: Received) -> None:
     envelope = received.envelope
     event = usecases.StoredEvent(
-        envelope.id, envelope.type, envelope.subject, received.body, envelope.traceparent, envelope.correlationid
-    )
+        envelope.id, envelope.type, envelope.subject, envelope.aggregateversion, received.body, envelope.traceparent,
+        envelope.correlationid,
+    )  # fmt: skip
     concerned = set(envelope.party_ids)
     if envelope.organizationid is not None:
         concerned.add(envelope.organizationid)
     if concerned:
-        await usecases.fan_out(tx, event, sorted(concerned))
+        about = getattr(received.event, "endpoint_id", None) if is_operational(envelope.type) else None
+        await usecases.fan_out(tx, event, sorted(concerned), about=about)
 
 
 EVENTS = Consumer(

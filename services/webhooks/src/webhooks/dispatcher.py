@@ -16,10 +16,9 @@ from typing import Any
 from uuid import UUID
 
 from chassis.app import Runtime
-from chassis.database import TRANSIENT_ERRORS, UNAVAILABLE_ERRORS, Database
-from chassis.dispatch import Dispatcher
-from chassis.idempotency import Vault
-from chassis.kernel import ConcurrentUpdate
+from chassis.database import TRANSIENT_ERRORS, Database
+from chassis.dispatch import POLL_S_MAX, Dispatcher
+from chassis.kernel import ConcurrentUpdate, new_id
 from chassis.telemetry import LATENCY_BUCKETS_S, continue_context, in_context, log, span
 from contracts.envelope import CONTENT_TYPE
 from opentelemetry.trace import SpanKind
@@ -27,17 +26,20 @@ from prometheus_client import Counter as MetricCounter
 from prometheus_client import Histogram
 
 from webhooks import usecases
-from webhooks.domain import JITTER_MAX, Attempt, next_attempt
+from webhooks.domain import JITTER_MAX, PAYLOAD_BYTES_MAX, Attempt, next_attempt, too_large
+from webhooks.keyring import Keyring
 from webhooks.sender import Sender
 from webhooks.signing import signed_headers
 from webhooks.usecases import Attempted, Claimed, Target
 
-SLOTS = 400  # POSTs under way in one process; forty hanging endpoints leave room for the others
+SLOTS = 400  # POSTs under way in one process; twenty hanging endpoints of one organization leave half to the others
+SLOTS_PER_ORGANIZATION = 200
 SLOTS_PER_ENDPOINT = 10
 CLAIMED_MAX = 100  # messages leased by one statement
 RECORDED_MAX = 100  # attempts written by one statement
 LEASE_MARGIN_S = 5.0  # between the end of the longest POST and the end of its lease, for recording it
-RELEASE_EVERY_S = 1.0  # held messages whose endpoint another process enabled
+SWEEP_EVERY_S = 1.0  # for leases that ran out, and held messages whose endpoint another process enabled
+PACED_S = 0.05  # between looks while endpoints with a rate have had messages: twice per burst
 TARGETS_KEPT_MAX = 10_000
 UNAVAILABLE_PAUSE_S = 0.2
 LATER_ERRORS: tuple[type[BaseException], ...] = (ConcurrentUpdate, *TRANSIENT_ERRORS)
@@ -76,42 +78,54 @@ class Recorder:
         deadline = time.monotonic() + LEASE_MARGIN_S
         while True:
             try:
-                async with self._database.command() as tx:
-                    usecases.record(tx, batch, more_may_start=more_may_start)
-            except UNAVAILABLE_ERRORS:
+                return await self._commit(batch, more_may_start)
+            except LATER_ERRORS:
                 if time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(UNAVAILABLE_PAUSE_S)
-            else:
-                return
+
+    async def _commit(self, batch: Sequence[Attempted], more_may_start: bool) -> None:
+        if any(usecases.tells_of_trouble(done) for done in batch):
+            async with self._database.transaction() as tx:
+                await usecases.record_trouble(tx, batch, now=datetime.now(UTC), more_may_start=more_may_start)
+        else:
+            async with self._database.command() as tx:
+                usecases.record(tx, batch, more_may_start=more_may_start)
 
 
 class Deliveries:
     """What the dispatcher claims and what it does with each message."""
 
-    def __init__(self, database: Database, vault: Vault, sender: Sender, schedule: Sequence[timedelta]) -> None:
+    def __init__(self, database: Database, keyring: Keyring, sender: Sender, schedule: Sequence[timedelta]) -> None:
         self._database = database
-        self._vault = vault
+        self._keyring = keyring
         self._sender = sender
         self._schedule = schedule
         self._recorder = Recorder(database)
         self._targets: OrderedDict[UUID, Target] = OrderedDict()
-        self._under_way: Counter[UUID] = Counter()
-        self._release_at = 0.0
-        database.listen(usecases.ENDPOINTS_HINT, self._release_soon)
+        self._under_way: Counter[UUID] = Counter()  # of endpoints and of organizations
+        self._sweep_at = self._paced_until = 0.0
+        database.listen(usecases.ENDPOINTS_HINT, self._sweep_soon)
 
     async def claim(self, count: int) -> list[Claimed]:
         """Lease due messages."""
+        full = [key for key, taken in self._under_way.items() if taken >= SLOTS_PER_ORGANIZATION]
         async with self._database.command() as tx:
-            if time.monotonic() >= self._release_at:
-                self._release_at = time.monotonic() + RELEASE_EVERY_S
-                await usecases.release(tx)
+            if time.monotonic() >= self._sweep_at:
+                self._sweep_at = time.monotonic() + SWEEP_EVERY_S
+                await usecases.sweep(tx)
             claimed = await usecases.claim(
-                tx, min(count, CLAIMED_MAX), slots_per_endpoint=SLOTS_PER_ENDPOINT, margin_s=LEASE_MARGIN_S
-            )
+                tx, min(count, CLAIMED_MAX), slots_per_endpoint=SLOTS_PER_ENDPOINT, margin_s=LEASE_MARGIN_S, without=full
+            )  # fmt: skip
         for piece in claimed:
-            self._under_way[piece.endpoint_id] += 1
+            self._under_way.update((piece.endpoint_id, piece.organization_id))
+            if piece.is_paced:
+                self._paced_until = time.monotonic() + POLL_S_MAX
         return claimed
+
+    def pause_s(self) -> float:
+        """How long nothing has to be looked at: a rate lets more through before anybody gives a hint."""
+        return PACED_S if time.monotonic() < self._paced_until else POLL_S_MAX
 
     async def act(self, piece: Claimed) -> None:
         """Attempt one message in the trace of its event, and record it."""
@@ -119,19 +133,16 @@ class Deliveries:
             piece.traceparent, correlation_id=piece.correlation_id, causation_id=str(piece.event_id)
         )
         try:
-            with (
-                in_context(context),
-                span(
-                    "webhook attempt",
-                    context,
-                    SpanKind.CLIENT,
-                    event_type=piece.event_type,
-                    endpoint=str(piece.endpoint_id),
-                ),
-            ):
-                await self._attempt(piece)
+            with in_context(context):
+                if context.sampled:
+                    named = {"event_type": piece.event_type, "endpoint": str(piece.endpoint_id)}
+                    with span("webhook attempt", context, SpanKind.CLIENT, **named):
+                        await self._attempt(piece)
+                else:
+                    await self._attempt(piece)
         finally:
-            self._under_way -= Counter((piece.endpoint_id,))  # drops what reaches nothing
+            self._free(piece.endpoint_id)
+            self._free(piece.organization_id)
 
     async def _attempt(self, piece: Claimed) -> None:
         if time.monotonic() - piece.claimed_at > LEASE_MARGIN_S:
@@ -143,36 +154,45 @@ class Deliveries:
             str(piece.event_id), int(started_at.timestamp()), piece.body, target.valid_keys(started_at)
         )
         headers["Content-Type"] = CONTENT_TYPE
-        attempt = await self._sender.send(target.url, headers, piece.body, target.timeout_s)
+        attempt = await self._send(target, headers, piece.body)
         now = datetime.now(UTC)
         jitter = random.uniform(0, JITTER_MAX)  # noqa: S311 - spreads load, hides nothing
-        decision = next_attempt(piece.attempts + 1, attempt, now, jitter, schedule=self._schedule)
-        if decision.disable_endpoint:
-            await self._disable(piece.endpoint_id)
+        schedule = self._schedule if target.schedule is None else target.schedule
+        decision = next_attempt(piece.attempts - piece.attempts_before + 1, attempt, now, jitter, schedule=schedule)
         wait = timedelta(0) if decision.next_at is None else decision.next_at - now
-        done = Attempted(piece, attempt, decision, wait, started_at, target.url, list(headers.items()))
-        await self._recorder.record(done, was_crowded=self._under_way[piece.endpoint_id] >= SLOTS_PER_ENDPOINT)
+        done = Attempted(new_id(), piece, attempt, decision, wait, started_at, target.url, list(headers.items()))
+        await self._recorder.record(done, was_crowded=self._is_crowded(piece))
         _report(piece, attempt)
+
+    async def _send(self, target: Target, headers: dict[str, str], body: bytes) -> Attempt:
+        if len(body) > PAYLOAD_BYTES_MAX:
+            return too_large(len(body))
+        return await self._sender.send(target.url, headers, body, target.timeout_s)
+
+    def _is_crowded(self, piece: Claimed) -> bool:
+        """Whether something may have waited for its place."""
+        return (
+            self._under_way[piece.endpoint_id] >= SLOTS_PER_ENDPOINT
+            or self._under_way[piece.organization_id] >= SLOTS_PER_ORGANIZATION
+        )
+
+    def _free(self, key: UUID) -> None:
+        self._under_way[key] -= 1
+        if self._under_way[key] <= 0:
+            del self._under_way[key]
 
     async def _target(self, piece: Claimed) -> Target:
         known = self._targets.get(piece.endpoint_id)
         if known is None or known.version < piece.endpoint_version:
-            known = await usecases.target_of(self._database.reading(), self._vault, piece.endpoint_id)
+            known = await usecases.target_of(self._database.reading(), self._keyring, piece.endpoint_id)
             self._targets[piece.endpoint_id] = known
         self._targets.move_to_end(piece.endpoint_id)
         if len(self._targets) > TARGETS_KEPT_MAX:
             self._targets.popitem(last=False)
         return known
 
-    async def _disable(self, endpoint_id: UUID) -> None:
-        try:
-            async with self._database.transaction() as tx:
-                await usecases.disable_gone(tx, endpoint_id)
-        except LATER_ERRORS as error:  # the next message hears 410 again
-            log.warning("webhook.not_disabled", endpoint_id=str(endpoint_id), error=repr(error))
-
-    def _release_soon(self) -> None:
-        self._release_at = 0.0
+    def _sweep_soon(self) -> None:
+        self._sweep_at = 0.0
 
 
 Waiting = tuple[Attempted, bool, asyncio.Future[None]]
@@ -202,8 +222,9 @@ async def run(runtime: Runtime) -> None:
     """Deliver until cancelled."""
     settings: Any = runtime.settings
     async with Sender(settings.allowed_networks) as sender:
-        deliveries = Deliveries(runtime.database, usecases.vault_of(runtime.secret), sender, settings.retry_schedule)
+        deliveries = Deliveries(runtime.database, Keyring(runtime.secret), sender, settings.retry_schedule)
         dispatcher = Dispatcher(
-            runtime.database, hint=usecases.MESSAGES_HINT, slots=SLOTS, claim=deliveries.claim, act=deliveries.act
-        )
+            runtime.database, hint=usecases.MESSAGES_HINT, slots=SLOTS, claim=deliveries.claim, act=deliveries.act,
+            pause_s=deliveries.pause_s,
+        )  # fmt: skip
         await dispatcher.run()

@@ -56,6 +56,14 @@ class _Flight:
     needs_connection: bool = False  # stays False on a reused one
 
 
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A URL that passed, taken apart once."""
+
+    url: URL
+    scheme: str
+
+
 @dataclass(slots=True)
 class _Response:
     """What was read of an answer so far, kept when the rest fails."""
@@ -87,7 +95,7 @@ class Sender:
         user_agent: str = "VouAjudar-Webhooks/1",
     ) -> None:
         self._allowed_networks = tuple(allowed_networks)
-        self._check = lru_cache(URLS_REMEMBERED_MAX)(self._check_url)
+        self._target = lru_cache(URLS_REMEMBERED_MAX)(self._checked)
         self._system_lookup = None if lookup else SystemLookup()
         self._resolver = _CheckedResolver(lookup or self._system_lookup, self._allowed_networks)
         self._ssl: ssl.SSLContext | bool = ssl_context or True
@@ -121,13 +129,13 @@ class Sender:
         deadline = asyncio.timeout(timeout_s)
         try:
             async with deadline:
-                await self._post(self._check(url), headers, body, response)
+                await self._post(self._target(url), headers, body, response)
         except (UrlNotAllowed, aiohttp.ClientError, TimeoutError, OSError) as error:
             failure = error
         duration_ms = round((loop.time() - started) * 1000)
         return _attempt(response, failure, duration_ms=duration_ms, is_late=deadline.expired())
 
-    async def _post(self, target: CheckedUrl, headers: Mapping[str, str], body: bytes, response: _Response) -> None:
+    async def _post(self, target: _Target, headers: Mapping[str, str], body: bytes, response: _Response) -> None:
         flight = _Flight(target.scheme)
         token = _flight.set(flight)
         try:
@@ -148,16 +156,14 @@ class Sender:
     async def _exchange(
         self,
         session: aiohttp.ClientSession | None,
-        target: CheckedUrl,
+        target: _Target,
         headers: Mapping[str, str],
         body: bytes,
         response: _Response,
     ) -> None:
         if session is None:
             raise RuntimeError("the sender is not open")
-        async with session.post(
-            URL(target.url, encoded=True), data=body, headers=headers, allow_redirects=False
-        ) as answer:
+        async with session.post(target.url, data=body, headers=headers, allow_redirects=False) as answer:
             response.status = answer.status
             response.head = tuple(_readable_head(answer.raw_headers))
             if answer.status in HINTING_STATUSES:
@@ -181,8 +187,9 @@ class Sender:
             read_bufsize=KEPT_BYTES_MAX,
         )
 
-    def _check_url(self, url: str) -> CheckedUrl:
-        return check_url(url, self._allowed_networks)
+    def _checked(self, url: str) -> _Target:
+        checked = check_url(url, self._allowed_networks)
+        return _Target(URL(checked.url, encoded=True), checked.scheme)
 
     def _open_socket(self, address: Any) -> socket.socket:
         """Open no socket but to an address that passes, whichever way it came here."""

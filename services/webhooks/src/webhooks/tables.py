@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, DateTime, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Integer, LargeBinary, MetaData, Table, Text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 
 METADATA = MetaData()
@@ -21,10 +21,27 @@ ENDPOINTS = Table(
     Column("rate_per_s", Integer),
     Column("ordered", Boolean, nullable=False),
     Column("timeout_s", Integer, nullable=False),
+    Column("parties", ARRAY(UUID), nullable=False),
+    Column("ed25519", Boolean, nullable=False),
+    Column("retry_schedule_s", ARRAY(Integer)),
     Column("status", Text, nullable=False),
     Column("failing_since", _MOMENT),
+    Column("failing_percent", Integer, nullable=False),
     Column("disabled_reason", Text),
     Column("created_at", _MOMENT, nullable=False),
+)
+
+GATES = Table(
+    "webhook_gates",
+    METADATA,
+    Column("endpoint_id", UUID, primary_key=True),
+    Column("claims", BigInteger, nullable=False),
+    Column("paid_until", _MOMENT, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("exhausted", Integer, nullable=False),
+    Column("failing_from", _MOMENT),
+    Column("failed_at", _MOMENT),
+    Column("open_until", _MOMENT),
 )
 
 EVENTS = Table(
@@ -48,8 +65,11 @@ MESSAGES = Table(
     Column("organization_id", UUID, nullable=False),
     Column("event_type", Text, nullable=False),
     Column("subject", UUID, nullable=False),
+    Column("aggregate_version", Integer, nullable=False),
+    Column("ordered", Boolean, nullable=False),
     Column("status", Text, nullable=False),
     Column("attempts", Integer, nullable=False),
+    Column("attempts_before", Integer, nullable=False),
     Column("due_at", _MOMENT, nullable=False),
     Column("lease_id", UUID),
     Column("last_status", Integer),

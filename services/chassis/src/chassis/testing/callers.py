@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 from uuid import UUID, uuid4
 
 from contracts.envelope import Event
@@ -97,13 +98,13 @@ class Callers:
 
     async def partner(
         self, organization_id: UUID, *, scopes: Sequence[str] = SCOPES, rate_per_minute: int | None = None,
-        cnpjs: Sequence[str] = (), expires_in: timedelta | None = None,
+        cnpjs: Sequence[str] = (), expires_in: timedelta | None = None, env: Literal["live", "test"] = "live",
     ) -> Caller:  # fmt: skip
         """A partner with an API key."""
-        key, api_key_id = make_key("live"), new_id()
+        key, api_key_id = make_key(env), new_id()
         await self.know(
             events.ApiKeyIssued(
-                api_key_id=api_key_id, organization_id=organization_id, key_sha256=key_digest(key), env="live",
+                api_key_id=api_key_id, organization_id=organization_id, key_sha256=key_digest(key), env=env,
                 scopes=list(scopes), cnpjs=list(cnpjs), rate_per_minute=rate_per_minute,
                 expires_at=None if expires_in is None else datetime.now(UTC) + expires_in,
             )

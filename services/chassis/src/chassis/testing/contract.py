@@ -22,6 +22,11 @@ stateful.enabled = false
 positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403", "404", "409", "412", "422", "429"]
 [parameters]
 """
+_READ_LATER = """
+[[operations]]
+include-path-regex = {}
+checks.negative_data_rejection.enabled = false
+"""
 
 
 def schemathesis_report(
@@ -31,14 +36,18 @@ def schemathesis_report(
     parameters: Mapping[str, str] | None = None,
     examples: int = 15,
     left_out: str = "^/v1/ops/",
+    read_later: str | None = None,
 ) -> str | None:
     """None when every check holds, otherwise the report.
 
     `parameters` (`{"path.batch_id": "…"}`) name things that exist, so that the routes get further than 404.
     `left_out` is a pattern of paths that are not asked: the operators' ones, and any that would take the credentials away.
+    `read_later` is one of paths that take any body in and read it after they have answered.
     """
     with tempfile.NamedTemporaryFile("w", suffix=".toml") as config:
         lines = [f"{json.dumps(name)} = {json.dumps(value)}" for name, value in (parameters or {}).items()]
+        if read_later is not None:
+            lines.append(_READ_LATER.format(json.dumps(read_later)))
         config.write(_CONFIG + "\n".join(lines) + "\n")
         config.flush()
         command = [

@@ -39,6 +39,7 @@ def service_environment(database_url: str, broker_url: str, redis_url: str, **ex
         "VAJ_SECRET_KEY": base64.urlsafe_b64encode(b"k" * 32).decode(),
         "VAJ_INTERNAL_TOKEN": "internal-token-for-tests-only-0000",
         "VAJ_RATE_PER_MINUTE": "1000000",
+        "VAJ_OBJECT_STORE_URL": Path(tempfile.mkdtemp(prefix="objects-")).as_uri(),
         **extra,
     }
 
@@ -54,6 +55,13 @@ class LiveService:
         self.url = f"http://127.0.0.1:{environment['VAJ_API_PORT']}"
         self.ops_url = f"http://127.0.0.1:{environment['VAJ_OPS_PORT']}"
         self.log_path = Path(tempfile.mkstemp(prefix=f"{name}-", suffix=".log")[1])
+
+    @property
+    def pid(self) -> int:
+        """The process that runs now."""
+        if self._process is None:
+            raise RuntimeError(f"{self.name} was not started")
+        return self._process.pid
 
     def start(self) -> None:
         """Start and wait until ready; raises RuntimeError with the end of the log."""

@@ -1,5 +1,6 @@
 """The public routes of resources."""
 
-from resources.api import matches, requests, reservations
+from resources.api import intake, loads, matches, requests, reservations
 
-ROUTERS = [requests.router, reservations.router, matches.router]
+ROUTERS = [requests.router, reservations.router, matches.router, intake.router, loads.router]
+STREAMED = intake.PATHS

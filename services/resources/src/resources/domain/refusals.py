@@ -81,3 +81,27 @@ class SamePerson(Forbidden):
     """One person is never giver and taker of one reservation."""
 
     slug = "same-person"
+
+
+class LoadNotFound(NotFound):
+    """No such catalogue load, or not for this caller."""
+
+    slug = "catalogue-load-not-found"
+
+
+class LoadSuperseded(Conflict):
+    """A newer load of the company was applied: what failed of this one is older than what is there."""
+
+    slug = "catalogue-load-superseded"
+
+
+class SequenceTooLow(Conflict):
+    """`X-Load-Sequence` must rise from load to load of a company."""
+
+    slug = "load-sequence-too-low"
+
+
+class ForeignCnpj(Forbidden):
+    """The key may not load for this company."""
+
+    slug = "foreign-cnpj"

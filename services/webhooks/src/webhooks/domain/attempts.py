@@ -20,6 +20,8 @@ RETRY_SCHEDULE: tuple[timedelta, ...] = (
 )
 JITTER_MAX = 0.2
 RETRY_HINT_MAX = timedelta(hours=24)  # a receiver may slow us down, not put us off for good
+PAYLOAD_BYTES_MAX = 256 * 1024
+TOO_LARGE = "payload-too-large"
 HINTING_STATUSES = frozenset({429, 503})
 GONE = 410
 
@@ -37,7 +39,8 @@ class Attempt:
     """What one POST came to.
 
     `error` is None when an answer was read, else one of dns, connect, tls, timeout, url-not-allowed, too-large,
-    protocol, closed. The head and body are what was read, bounded; `response_truncated` tells that more was coming.
+    protocol, closed; payload-too-large when it was not even tried.
+    The head and body are what was read, bounded; `response_truncated` tells that more was coming.
     `retry_after_s` is set for 429 and 503 with a readable hint.
     """
 
@@ -50,6 +53,17 @@ class Attempt:
     response_body: bytes = b""
     response_truncated: bool = False
     retry_after_s: int | None = None
+
+    @property
+    def tells_of_the_receiver(self) -> bool:
+        """Whether it says anything about the endpoint: an event that is too large says nothing."""
+        return self.error != TOO_LARGE
+
+
+def too_large(body_bytes: int) -> Attempt:
+    """What comes of an event that is larger than receivers have to take: nothing is sent, and the log says why."""
+    detail = f"the event has {body_bytes} bytes, of which at most {PAYLOAD_BYTES_MAX} are sent"
+    return Attempt(Outcome.REFUSED, 0, error=TOO_LARGE, detail=detail)
 
 
 class MessageStatus(StrEnum):
@@ -105,6 +119,8 @@ def next_attempt(
         return Decision(MessageStatus.DELIVERED)
     if attempt.status == GONE:
         return Decision(MessageStatus.EXHAUSTED, disable_endpoint=True)
+    if attempt.error == TOO_LARGE:
+        return Decision(MessageStatus.EXHAUSTED)
     if attempts_made > len(schedule):
         return Decision(MessageStatus.EXHAUSTED)
     wait = max(schedule[attempts_made - 1], _hint(attempt))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -44,6 +45,7 @@ class Endpoint(Aggregate):
     secrets: tuple[SigningSecret, ...] = ()
     status: EndpointStatus = EndpointStatus.ACTIVE
     failing_since: datetime | None = None
+    failing_percent: int = 0
     disabled_reason: str | None = None
     created_at: datetime = _NEVER
 
@@ -70,9 +72,9 @@ class Endpoint(Aggregate):
         """Whether messages are kept until it is enabled again."""
         return self.status in {EndpointStatus.PAUSED, EndpointStatus.DISABLED}
 
-    def wants(self, event_type: str) -> bool:
-        """Whether an event of this type becomes a message here, now or held."""
-        return self.status is not EndpointStatus.DELETED and self.settings.event_types.matches(event_type)
+    def wants(self, event_type: str, concerned: Collection[UUID] = ()) -> bool:
+        """Whether an event of this type, which concerns these organizations, becomes a message here, now or held."""
+        return self.status is not EndpointStatus.DELETED and self.settings.wants(event_type, concerned)
 
     def valid_secrets(self, now: datetime) -> tuple[SigningSecret, ...]:
         """The secrets that sign a request made now, newest first."""
@@ -105,10 +107,10 @@ class Endpoint(Aggregate):
         if self.status is not EndpointStatus.ACTIVE:
             self.record(EndpointEnabled())
 
-    def mark_failing(self, now: datetime) -> None:
-        """Note that deliveries keep failing; a repetition keeps the first time."""
-        if self.status is EndpointStatus.ACTIVE:
-            self.record(EndpointFailing(now))
+    def mark_failing(self, since: datetime, *, percent: int) -> None:
+        """Note that deliveries keep failing, once per notice; the first one says since when."""
+        if self.can_deliver() and percent > self.failing_percent:
+            self.record(EndpointFailing(self.failing_since or since, percent))
 
     def mark_recovered(self) -> None:
         """Note that a delivery succeeded; says nothing unless it was failing."""
@@ -151,7 +153,7 @@ class Endpoint(Aggregate):
         self._become_healthy()
 
     def _on_EndpointFailing(self, event: EndpointFailing) -> None:  # noqa: N802 - named after the event
-        self.status, self.failing_since = EndpointStatus.FAILING, event.since
+        self.status, self.failing_since, self.failing_percent = EndpointStatus.FAILING, event.since, event.percent
 
     def _on_EndpointRecovered(self, _: EndpointRecovered) -> None:  # noqa: N802 - named after the event
         self._become_healthy()
@@ -163,4 +165,5 @@ class Endpoint(Aggregate):
         self.status, self.secrets = EndpointStatus.DELETED, ()
 
     def _become_healthy(self) -> None:
-        self.status, self.failing_since, self.disabled_reason = EndpointStatus.ACTIVE, None, None
+        self.status, self.disabled_reason = EndpointStatus.ACTIVE, None
+        self.failing_since, self.failing_percent = None, 0

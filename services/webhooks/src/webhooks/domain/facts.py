@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, ClassVar
 from uuid import UUID
+
+from chassis.kernel import Upcasters
 
 from webhooks.domain.terms import EndpointSettings, SigningSecret
 
@@ -12,6 +15,8 @@ from webhooks.domain.terms import EndpointSettings, SigningSecret
 @dataclass(frozen=True, slots=True)
 class EndpointCreated:
     """A partner registered an endpoint."""
+
+    stored_revision: ClassVar[int] = 2
 
     organization_id: UUID
     settings: EndpointSettings
@@ -22,6 +27,8 @@ class EndpointCreated:
 @dataclass(frozen=True, slots=True)
 class EndpointChanged:
     """The settings are these from now on."""
+
+    stored_revision: ClassVar[int] = 2
 
     settings: EndpointSettings
 
@@ -45,9 +52,12 @@ class EndpointEnabled:
 
 @dataclass(frozen=True, slots=True)
 class EndpointFailing:
-    """Deliveries fail for so long that the partner ought to know."""
+    """Deliveries fail for so long that the partner ought to know: so many percent of what switches it off."""
+
+    stored_revision: ClassVar[int] = 2
 
     since: datetime
+    percent: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,4 +90,16 @@ EVENTS: dict[str, type] = {
         EndpointDisabled,
         EndpointDeleted,
     )
+}
+
+
+def _with_later_settings(data: dict[str, Any]) -> dict[str, Any]:
+    """Before there was a choice all had the service's schedule, heard of every party, and HMAC alone signed."""
+    return {**data, "settings": {**data["settings"], "retry_schedule_s": None, "parties": [], "ed25519": False}}
+
+
+UPCASTERS: Upcasters = {
+    ("EndpointCreated", 1): _with_later_settings,
+    ("EndpointChanged", 1): _with_later_settings,
+    ("EndpointFailing", 1): lambda data: {**data, "percent": 50},
 }

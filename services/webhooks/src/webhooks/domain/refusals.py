@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chassis.kernel import Conflict, Forbidden, Invalid, NotFound
+from chassis.kernel import BadRequest, Conflict, Forbidden, Invalid, NotFound
 
 
 class EndpointNotFound(NotFound):
@@ -41,6 +41,12 @@ class InvalidEventType(Invalid):
     slug = "invalid-event-type"
 
 
+class SecretInUse(Invalid):
+    """The endpoint signs with this secret already."""
+
+    slug = "secret-in-use"
+
+
 class InvalidEndpoint(Invalid):
     """A property of an endpoint is outside its bounds."""
 
@@ -53,7 +59,19 @@ class InvalidOverlap(Invalid):
     slug = "invalid-overlap"
 
 
-class TooManySecrets(Conflict):
-    """Ten old secrets are still valid; one has to run out before the next rotation."""
+class InvalidSpan(Invalid):
+    """A span of time is empty, or begins too long ago."""
+
+    slug = "invalid-span"
+
+
+class RecoveryRunning(Conflict):
+    """The endpoint is being recovered already."""
+
+    slug = "recovery-running"
+
+
+class TooManySecrets(BadRequest):
+    """Ten old secrets are still valid: one has to run out before the next rotation, or the newest goes without overlap."""
 
     slug = "too-many-secrets"

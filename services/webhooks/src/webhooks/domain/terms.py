@@ -17,10 +17,13 @@ OrganizationId = NewType("OrganizationId", UUID)
 
 EVENT_TYPES_MAX = 100  # a filter list is compared on every event
 EVENT_TYPE_CHARS_MAX = 200
+PARTIES_MAX = 100  # compared on every event too
 DESCRIPTION_CHARS_MAX = 500
 RATE_PER_S_MAX = 1000
 TIMEOUT_S_DEFAULT = 15
 TIMEOUT_S_MAX = 30
+RETRIES_MAX = 20
+RETRY_S_MAX = 86_400  # so that a gap longer than this and a fifth means that nothing was tried
 OVERLAP_DEFAULT = timedelta(hours=24)
 OVERLAP_MAX = timedelta(days=7)
 OLD_SECRETS_MAX = 10  # each adds a signature to every request
@@ -60,7 +63,17 @@ class EventFilter:
 
     def matches(self, event_type: str) -> bool:
         """Whether an event of this type is wanted; a prefix matches at a dot only."""
-        return not self.patterns or any(_covers(pattern, event_type) for pattern in self.patterns)
+        return not self.patterns or self.names(event_type)
+
+    def names(self, event_type: str) -> bool:
+        """Whether this type is asked for; who wants every type has not named it."""
+        return any(_covers(pattern, event_type) for pattern in self.patterns)
+
+    @staticmethod
+    def covering(event_type: str) -> list[str]:
+        """Every pattern that fits an event type."""
+        parts = event_type.split(".")
+        return [event_type, *(".".join([*parts[:count], "*"]) for count in range(1, len(parts)))]
 
     def require_known(self, published: Collection[str]) -> None:
         """Refuse a pattern that fits no published type: most likely a slip, and it would never hear anything."""
@@ -115,6 +128,9 @@ class EndpointSettings:
     rate_per_s: int | None = None
     ordered: bool = False
     timeout_s: int = TIMEOUT_S_DEFAULT
+    retry_schedule_s: tuple[int, ...] | None = None  # instead of the service's own; empty means one attempt
+    parties: tuple[UUID, ...] = ()  # none at all means events with whomever
+    ed25519: bool = False  # sign with the public key scheme as well
 
     def __post_init__(self) -> None:
         """Refuse what is out of bounds with InvalidEndpoint."""
@@ -124,3 +140,16 @@ class EndpointSettings:
             raise InvalidEndpoint(f"between 1 and {RATE_PER_S_MAX}", pointer="/rate_per_s")
         if not 1 <= self.timeout_s <= TIMEOUT_S_MAX:
             raise InvalidEndpoint(f"between 1 and {TIMEOUT_S_MAX}", pointer="/timeout_s")
+        steps = self.retry_schedule_s or ()
+        if len(steps) > RETRIES_MAX or not all(1 <= step <= RETRY_S_MAX for step in steps):
+            raise InvalidEndpoint(
+                f"at most {RETRIES_MAX} waits of 1 to {RETRY_S_MAX} seconds", pointer="/retry_schedule_s"
+            )
+        if len(self.parties) > PARTIES_MAX:
+            raise InvalidEndpoint(f"at most {PARTIES_MAX} parties", pointer="/parties")
+
+    def wants(self, event_type: str, concerned: Collection[UUID]) -> bool:
+        """Whether an event of this type, which concerns these organizations, is wanted."""
+        return self.event_types.matches(event_type) and (
+            not self.parties or not set(concerned).isdisjoint(self.parties)
+        )

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 from uuid import UUID
 
 from chassis.access import Principal
 from chassis.database import Transaction
-from chassis.idempotency import Vault
 from chassis.kernel import Invalid, new_id
 from chassis.telemetry import current_context
 
@@ -28,11 +26,13 @@ from webhooks.domain import (
     NotYourOrganization,
     OrganizationId,
     OrganizationNotFound,
+    SecretInUse,
     TooManyEndpoints,
 )
+from webhooks.keyring import Keyring
 from webhooks.public_events import TEST_TYPE, endpoint_test, partner_facing
 from webhooks.repository import ENDPOINTS, Listener, StoredEvent
-from webhooks.signing import format_secret
+from webhooks.signing import InvalidSecret, format_public_key, format_secret, jwk_of, parse_secret
 from webhooks.usecases.messages import MESSAGES_HINT
 
 ENDPOINTS_HINT = "webhook-endpoints"  # an endpoint may be sent to again
@@ -52,6 +52,9 @@ class NewEndpoint(TypedDict):
     rate_per_s: int | None
     ordered: bool
     timeout_s: int
+    retry_schedule_s: Sequence[int] | None
+    parties: Sequence[UUID]
+    ed25519: bool
 
 
 class Change(TypedDict, total=False):
@@ -63,23 +66,38 @@ class Change(TypedDict, total=False):
     rate_per_s: int | None
     ordered: bool
     timeout_s: int
+    retry_schedule_s: Sequence[int] | None
+    parties: Sequence[UUID]
+    ed25519: bool
+
+
+class WithSecret(NamedTuple):
+    """An endpoint, its newest secret in clear, which nobody is ever told again, and the public key beside it if it has one."""
+
+    endpoint: Endpoint
+    secret: str
+    public_key: str | None
 
 
 async def create(
-    tx: Transaction, principal: Principal, vault: Vault, check_url: CheckUrl, *,
-    organization_id: UUID | None, endpoint: NewEndpoint, now: datetime,
-) -> tuple[Endpoint, str]:  # fmt: skip
-    """A new active endpoint and its secret in clear, which nobody is ever told again."""
+    tx: Transaction, principal: Principal, keyring: Keyring, check_url: CheckUrl, *,
+    organization_id: UUID | None, endpoint: NewEndpoint, secret: str | None, now: datetime,
+) -> WithSecret:  # fmt: skip
+    """A new active endpoint, with the secret given or a new one."""
     owner = _owner(principal, organization_id)
     settings = await _settings(EndpointSettings(url=""), Change(**endpoint), check_url)
     if await queries.endpoints_counted(tx, owner) >= ENDPOINTS_MAX:
         raise TooManyEndpoints(f"at most {ENDPOINTS_MAX} endpoints")
-    secret, sealed = _new_secret(vault)
+    key = _key(secret)
     created = Endpoint.create(
-        EndpointId(new_id()), organization_id=OrganizationId(owner), settings=settings, sealed_secret=sealed, now=now
+        EndpointId(new_id()),
+        organization_id=OrganizationId(owner),
+        settings=settings,
+        sealed_secret=keyring.seal(key),
+        now=now,
     )
     ENDPOINTS.save(tx, created, now=now)
-    return created, secret
+    return _with_secret(created, key, keyring)
 
 
 async def change(
@@ -87,29 +105,41 @@ async def change(
     wanted: Change, now: datetime, if_match: int | None,
 ) -> Endpoint:  # fmt: skip
     """Use other settings, for waiting messages too."""
-    endpoint = await _own(tx, principal, endpoint_id, if_match)
+    endpoint = await own_endpoint(tx, principal, endpoint_id, if_match)
     endpoint.change(await _settings(endpoint.settings, wanted, check_url))
     ENDPOINTS.save(tx, endpoint, now=now)
+    if "url" in wanted:
+        repository.heal(tx, endpoint.id)
     return endpoint
 
 
 async def rotate_secret(
-    tx: Transaction, principal: Principal, vault: Vault, endpoint_id: UUID, *,
-    overlap: timedelta, now: datetime, if_match: int | None,
-) -> tuple[Endpoint, str]:  # fmt: skip
-    """A new secret, in clear this once; the old one signs as well until the overlap is over."""
-    endpoint = await _own(tx, principal, endpoint_id, if_match)
-    secret, sealed = _new_secret(vault)
-    endpoint.rotate_secret(sealed, now=now, overlap=overlap)
+    tx: Transaction, principal: Principal, keyring: Keyring, endpoint_id: UUID, *,
+    secret: str | None, overlap: timedelta, now: datetime, if_match: int | None,
+) -> WithSecret:  # fmt: skip
+    """Sign with the secret given or a new one; the old one signs as well until the overlap is over."""
+    endpoint = await own_endpoint(tx, principal, endpoint_id, if_match)
+    key = _key(secret)
+    if key in {keyring.open(known) for known in endpoint.valid_secrets(now)}:
+        raise SecretInUse("choose one that does not sign already", pointer="/secret")
+    endpoint.rotate_secret(keyring.seal(key), now=now, overlap=overlap)
     ENDPOINTS.save(tx, endpoint, now=now)
-    return endpoint, secret
+    return _with_secret(endpoint, key, keyring)
+
+
+async def public_keys(tx: Transaction, keyring: Keyring, endpoint_id: UUID, *, now: datetime) -> list[dict[str, str]]:
+    """What verifies the `v1a` signatures made now, newest first, for whoever knows the endpoint's id."""
+    endpoint = await ENDPOINTS.get(tx, endpoint_id)
+    if endpoint.status is EndpointStatus.DELETED or not endpoint.settings.ed25519:
+        raise EndpointNotFound
+    return [jwk_of(keyring.pair(endpoint.id, secret)) for secret in endpoint.valid_secrets(now)]
 
 
 async def pause(
     tx: Transaction, principal: Principal, endpoint_id: UUID, *, now: datetime, if_match: int | None
 ) -> Endpoint:
     """Hold messages back."""
-    endpoint = await _own(tx, principal, endpoint_id, if_match)
+    endpoint = await own_endpoint(tx, principal, endpoint_id, if_match)
     endpoint.pause()
     ENDPOINTS.save(tx, endpoint, now=now)
     return endpoint
@@ -119,9 +149,10 @@ async def enable(
     tx: Transaction, principal: Principal, endpoint_id: UUID, *, now: datetime, if_match: int | None
 ) -> Endpoint:
     """Send again, what was held first."""
-    endpoint = await _own(tx, principal, endpoint_id, if_match)
+    endpoint = await own_endpoint(tx, principal, endpoint_id, if_match)
     endpoint.enable()
     ENDPOINTS.save(tx, endpoint, now=now)
+    repository.heal(tx, endpoint.id)
     tx.hints.update((ENDPOINTS_HINT, MESSAGES_HINT))
     return endpoint
 
@@ -130,7 +161,7 @@ async def delete(
     tx: Transaction, principal: Principal, endpoint_id: UUID, *, now: datetime, if_match: int | None
 ) -> None:
     """Remove it; messages that wait for it are cancelled."""
-    endpoint = await _own(tx, principal, endpoint_id, if_match)
+    endpoint = await own_endpoint(tx, principal, endpoint_id, if_match)
     endpoint.delete()
     ENDPOINTS.save(tx, endpoint, now=now)
     tx.hints.update((ENDPOINTS_HINT, MESSAGES_HINT))
@@ -138,7 +169,7 @@ async def delete(
 
 async def send_test(tx: Transaction, principal: Principal, endpoint_id: UUID, *, now: datetime) -> dict[str, Any]:
     """Send a test event to this endpoint alone, whatever it listens to; the message as the API shows messages."""
-    endpoint = await _own(tx, principal, endpoint_id, None)
+    endpoint = await own_endpoint(tx, principal, endpoint_id, None)
     endpoint.require_delivering()
     event_id = new_id()
     body = endpoint_test(endpoint, event_id, now)
@@ -155,7 +186,9 @@ async def send_test(tx: Transaction, principal: Principal, endpoint_id: UUID, *,
 
 def _stored_test(endpoint: Endpoint, event_id: UUID, body: bytes) -> StoredEvent:
     context = current_context()
-    return StoredEvent(event_id, TEST_TYPE, endpoint.id, body, context.traceparent, context.correlation_id)
+    return StoredEvent(
+        event_id, TEST_TYPE, endpoint.id, endpoint.version, body, context.traceparent, context.correlation_id
+    )
 
 
 async def _settings(present: EndpointSettings, wanted: Change, check_url: CheckUrl) -> EndpointSettings:
@@ -163,14 +196,28 @@ async def _settings(present: EndpointSettings, wanted: Change, check_url: CheckU
     if "event_types" in wanted:
         values["event_types"] = EventFilter.of(wanted["event_types"])
         values["event_types"].require_known(partner_facing())
+    if wanted.get("retry_schedule_s") is not None:
+        values["retry_schedule_s"] = tuple(wanted["retry_schedule_s"] or ())
+    if "parties" in wanted:
+        values["parties"] = tuple(dict.fromkeys(wanted["parties"]))
     if "url" in wanted:
         values["url"] = await check_url(wanted["url"])
     return replace(present, **values)
 
 
-def _new_secret(vault: Vault) -> tuple[str, str]:
-    key = secrets.token_bytes(KEY_BYTES)
-    return format_secret(key), base64.b64encode(vault.seal(key)).decode("ascii")
+def _key(secret: str | None) -> bytes:
+    if secret is None:
+        return secrets.token_bytes(KEY_BYTES)
+    try:
+        return parse_secret(secret)
+    except InvalidSecret as error:
+        raise InvalidSecret(str(error), pointer="/secret") from None
+
+
+def _with_secret(endpoint: Endpoint, key: bytes, keyring: Keyring) -> WithSecret:
+    newest = endpoint.secrets[0]
+    public_key = format_public_key(keyring.pair(endpoint.id, newest)) if endpoint.settings.ed25519 else None
+    return WithSecret(endpoint, format_secret(key), public_key)
 
 
 def _owner(principal: Principal, organization_id: UUID | None) -> UUID:
@@ -185,7 +232,8 @@ def _owner(principal: Principal, organization_id: UUID | None) -> UUID:
     return organization_id
 
 
-async def _own(tx: Transaction, principal: Principal, endpoint_id: UUID, if_match: int | None) -> Endpoint:
+async def own_endpoint(tx: Transaction, principal: Principal, endpoint_id: UUID, if_match: int | None) -> Endpoint:
+    """An endpoint that the caller may change."""
     endpoint = await ENDPOINTS.get(tx, endpoint_id)
     if not principal.manages(endpoint.organization_id) or endpoint.status is EndpointStatus.DELETED:
         raise EndpointNotFound

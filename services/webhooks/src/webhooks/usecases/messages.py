@@ -10,25 +10,38 @@ from chassis.database import Row, Transaction
 from chassis.kernel import InvalidTransition
 
 from webhooks import queries, repository
-from webhooks.domain import EndpointStatus, EventFilter, MessageStatus
+from webhooks.domain import EndpointSettings, EndpointStatus, EventFilter, MessageStatus
+from webhooks.public_events import is_operational
 from webhooks.repository import ENDPOINTS, Listener, StoredEvent
 
 MESSAGES_HINT = "webhook-messages"  # something may be due
 _HELD_BACK = frozenset({EndpointStatus.PAUSED, EndpointStatus.DISABLED})
 
 
-async def fan_out(tx: Transaction, event: StoredEvent, organization_ids: Collection[UUID]) -> None:
-    """Store a message for every endpoint of these organizations that wants the event; once, however often it comes."""
-    found = await queries.endpoints_of(tx, organization_ids)
-    listeners = [_listener(row) for row in found if EventFilter(tuple(row["event_types"])).matches(event.type)]
+async def fan_out(
+    tx: Transaction, event: StoredEvent, organization_ids: Collection[UUID], *, about: UUID | None = None
+) -> None:
+    """Store a message for every endpoint of these organizations that wants the event; once, however often it comes.
+
+    What is `about` an endpoint goes to the others that ask for it by name: the one in trouble cannot hear of it.
+    """
+    found = [row for row in await queries.endpoints_of(tx, organization_ids) if row["id"] != about]
+    listeners = [_listener(row) for row in found if _wants(row, event.type, organization_ids)]
     if listeners:
         repository.store(tx, event, listeners)
         tx.hints.add(MESSAGES_HINT)
 
 
+def _wants(endpoint: Row, event_type: str, concerned: Collection[UUID]) -> bool:
+    types = EventFilter(tuple(endpoint["event_types"]))
+    if is_operational(event_type):
+        return types.names(event_type)
+    return EndpointSettings(url="", event_types=types, parties=tuple(endpoint["parties"])).wants(event_type, concerned)
+
+
 def _listener(row: Row) -> Listener:
     status = MessageStatus.HELD if row["status"] in _HELD_BACK else MessageStatus.PENDING
-    return Listener(row["id"], row["organization_id"], status)
+    return Listener(row["id"], row["organization_id"], status, row["ordered"])
 
 
 async def retry(tx: Transaction, principal: Principal, message_id: UUID) -> Row:

@@ -1,0 +1,53 @@
+"""What callers see, by plain select."""
+
+from resources.queries.catalogue import (
+    Company,
+    LoadFilter,
+    ProductFilter,
+    companies,
+    is_verified,
+    load,
+    loads,
+    moved,
+    products,
+    rejects,
+)
+from resources.queries.needs import (
+    Filter,
+    MatchFilter,
+    ReservationFilter,
+    directory_version,
+    many,
+    match,
+    matches,
+    one,
+    organization,
+    request_of,
+    reservation,
+    reservations,
+)
+
+__all__ = [
+    "Company",
+    "Filter",
+    "LoadFilter",
+    "MatchFilter",
+    "ProductFilter",
+    "ReservationFilter",
+    "companies",
+    "directory_version",
+    "is_verified",
+    "load",
+    "loads",
+    "many",
+    "match",
+    "matches",
+    "moved",
+    "one",
+    "organization",
+    "products",
+    "rejects",
+    "request_of",
+    "reservation",
+    "reservations",
+]

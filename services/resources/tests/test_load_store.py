@@ -1,0 +1,133 @@
+"""Loads on an S3 server, and what becomes of them while the object store is away or full."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from chassis.testing import Callers, LiveService, eventually
+from chassis.testing.links import Link
+from chassis.testing.live import free_port
+
+from services.resources.tests.loading import Expected, Partner, Row, a_partner, ndjson, packed, rows
+from services.resources.tests.s3 import s3_server, s3_settings
+from services.resources.tests.test_loads import done, payloads
+
+REFUSED = "the object store was away a moment ago"
+FILE_BYTES_MAX = 64 * 1024
+UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+
+
+@asynccontextmanager
+async def instead(live: LiveService, environment: dict[str, str], **changed: str) -> AsyncIterator[LiveService]:
+    """A process told otherwise in the place of the one that all tests share, which would take chunks of its loads."""
+    live.kill()
+    ports = {name: str(free_port()) for name in ("VAJ_API_PORT", "VAJ_OPS_PORT")}
+    other = LiveService("resources", environment | ports | changed)
+    await other.start_soon()
+    try:
+        yield other
+    finally:
+        other.kill()
+        await live.start_soon()
+
+
+@pytest.mark.parametrize(
+    "away_s", [6, pytest.param(30, marks=[pytest.mark.slow, pytest.mark.fault("object store away for half a minute")])]
+)
+async def test_the_object_store_goes_away(
+    live: LiveService, environment: dict[str, str], callers: Callers, tmp_path: Path, away_s: float
+) -> None:
+    """While it is read and while it is applied: the breaker opens, senders hear 503 at once, the load is done afterwards."""
+    expected, sent = Expected(), rows(12_000)
+    async with s3_server(tmp_path / "s3.log") as url, Link(url) as link:
+        settings = s3_settings(link.url) | {"VAJ_LOAD_CHUNK_ROWS": "50"}
+        async with (
+            instead(live, environment, **settings) as own,
+            httpx.AsyncClient(base_url=own.url, timeout=30) as client,
+        ):
+            partner = await a_partner(client, callers)
+            answer = await partner.send(ndjson(sent))
+
+            for counted in ("total", "processed"):
+                await far_enough(partner, answer.headers["Location"], counted, len(sent) * 0.3)
+                refused_before = own.log_path.read_text().count(REFUSED)
+                await link.refuse()
+                await eventually(lambda before=refused_before: own.log_path.read_text().count(REFUSED) > before)
+                await is_told(partner)
+                await for_a_while(away_s)
+                await link.accept()
+
+            load = await partner.reaches(answer, "applied")
+            assert done(load) == expected.load(sent, full=True)
+            assert load["chunks"]["failed"] == 0
+            await partner.has(expected)
+
+
+async def test_a_full_disk(live: LiveService, environment: dict[str, str], callers: Callers) -> None:
+    """What cannot be kept is refused and leaves nothing; what was taken waits until there is room, and is done then."""
+    expected, sent = Expected(), rows(3_000)
+    async with (
+        instead(live, environment, VAJ_LOAD_CHUNK_ROWS="1000") as own,
+        httpx.AsyncClient(base_url=own.url, timeout=30) as client,
+    ):
+        partner, other = await a_partner(client, callers), await a_partner(client, callers)
+        kept, small = payloads(environment), packed(ndjson(sent))
+        assert len(small) < FILE_BYTES_MAX < len(ndjson(sent)) / 3
+
+        resource.prlimit(own.pid, resource.RLIMIT_FSIZE, (FILE_BYTES_MAX, resource.RLIM_INFINITY))
+        refused = await partner.send(ndjson(sent))
+        assert (refused.status_code, refused.json()["type"].rpartition("/")[2]) == (503, "unavailable"), refused.text
+        assert payloads(environment) == kept
+        answer = await other.send(small, **{"Content-Encoding": "gzip"})
+        await eventually(lambda: "catalogue_load.postponed" in own.log_path.read_text())
+        resource.prlimit(own.pid, resource.RLIMIT_FSIZE, UNLIMITED)
+
+        load = await other.reaches(answer, "applied")
+        assert done(load) == expected.load(sent, full=True)
+        await other.has(expected)
+
+
+async def test_many_rows_that_are_no_products(partner: Partner) -> None:
+    """Every one of them is kept and told, in the order of the rows, in one download."""
+    count = 5_000
+    bad = b"".join(
+        json.dumps({"sku": f"S{n}", "price_cents": -1, "stock": 1, "name": "x"}).encode() + b"\n" for n in range(count)
+    )
+
+    load = await partner.reaches(await partner.send(bad, "DELTA"), "applied")
+
+    assert load["rows"]["rejected"] == count
+    answer = await partner.get(f"/v1/catalogue-loads/{load['id']}/rejects")
+    lines = [json.loads(line) for line in answer.text.splitlines()]
+    assert [line["row"] for line in lines] == list(range(1, count + 1))
+    assert {line["code"] for line in lines} == {"out-of-range"}
+
+
+async def far_enough(partner: Partner, where: str, counted: str, least: float) -> None:
+    """So many rows are read, or applied."""
+
+    async def reached() -> bool:
+        load: Row = (await partner.get(where)).json()
+        assert load["status"] in ("received", "validating", "ready", "applying"), "too fast to be disturbed"
+        return bool(load["rows"][counted] >= least)
+
+    await eventually(reached, timeout_s=60)
+
+
+async def is_told(partner: Partner) -> None:
+    """A sender hears at once that its payload cannot be kept now."""
+    answer = await partner.send(ndjson(rows(3)), "DELTA")
+    assert answer.status_code == 503, answer.text
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+async def for_a_while(seconds: float) -> None:
+    """The fault itself: that long the store is away."""
+    await asyncio.sleep(seconds)
