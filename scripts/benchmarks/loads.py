@@ -124,6 +124,7 @@ async def _measure(settings: dict[str, str]) -> list[Target]:
             bench.live.kill()
         targets.append(await _api_memory(settings, folder))
         show(targets[-1])
+        await _emptied(settings["VAJ_RESOURCES_DATABASE_URL"])  # else the next bench has its vacuum beside it
     return targets
 
 
@@ -212,7 +213,7 @@ async def _prepared(environment: dict[str, str]) -> None:
 
 
 async def _emptied(url: str) -> None:
-    """What an earlier run left would be found unchanged, and fast."""
+    """No products: what an earlier run left would be found unchanged, and fast."""
     connection = await asyncpg.connect(url)
     await connection.execute("TRUNCATE products, catalogue_feeds, catalogue_runs, catalogue_chunks, catalogue_missing")
     await connection.close()
