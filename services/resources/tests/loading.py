@@ -114,8 +114,16 @@ class Partner:
     async def reaches(self, answer: httpx.Response, *statuses: str) -> Row:
         """The load once it is in one of these states."""
         assert answer.status_code == 202, answer.text
-        where = answer.headers["Location"]
+        return await self._until(answer.headers["Location"], *statuses)
 
+    async def decides(self, load_id: str, command: str, *, until: str) -> Row:
+        """Confirm or retry a load, and wait for what comes of it."""
+        where = f"/v1/catalogue-loads/{load_id}"
+        answer = await self.post(f"{where}/{command}")
+        assert answer.status_code == 200, answer.text
+        return await self._until(where, until)
+
+    async def _until(self, where: str, *statuses: str) -> Row:
         async def now() -> Row | bool:
             found: Row = (await self.get(where)).json()
             return found if found["status"] in statuses else False

@@ -18,9 +18,8 @@ from prometheus_client import Gauge, Histogram
 from resources import usecases
 from resources.catalogue import CatalogueUnreadable, Limits, rows_of
 from resources.catalogue.preparing import Prepared, Rows
-from resources.decoding import PROCESSES, Decoders
+from resources.decoding import PROCESSES, Decoders, DecodersAtHand
 from resources.domain import CatalogueLoad, Payload
-from resources.keeping import Keeper
 from resources.objects import ObjectStore, ObjectStoreUnavailable
 from resources.usecases import Chunk, LoadPolicy, Lost, Run, Step
 
@@ -52,8 +51,7 @@ class Loads:
         self._objects = objects
         self._policy = policy
         self._limits = Limits(body_bytes_max=policy.bytes_max)
-        self._decoders = Decoders()
-        self._keeper = Keeper(database, objects, policy)
+        self._decoders = DecodersAtHand()
 
     async def run(self) -> None:
         """Both kinds of work side by side, so that a long payload does not keep chunks waiting."""
@@ -68,7 +66,6 @@ class Loads:
             async with asyncio.TaskGroup() as group:
                 group.create_task(loads.run())
                 group.create_task(chunks.run())
-                group.create_task(self._keeper.run())
                 group.create_task(self._count_for_ever())
         finally:
             self._decoders.close()
@@ -141,23 +138,31 @@ class Loads:
             raise AssertionError("a load that was received has a payload")
         async with self._database.transaction() as tx:
             number, row = await usecases.where_to_go_on(tx, run)
+        try:
+            with self._decoders.taken() as decoders:
+                await self._store_chunks(run, load.payload, decoders, number=number, row=row)
+        except CatalogueUnreadable as error:
+            return await self._reject(run, error)
+        async with self._database.transaction() as tx:
+            return await usecases.read_through(tx, run, now=_now())
+
+    async def _store_chunks(self, run: Run, payload: Payload, decoders: Decoders, *, number: int, row: int) -> None:
+        """All chunks behind this one; those before a place that cannot be read are stored, for their rejects."""
         storing: deque[asyncio.Task[None]] = deque()
         try:
-            async for row_first, data in self._chunks_of(load.payload, after=row):
+            async for row_first, data in self._chunks_of(payload, after=row):
                 number += 1
-                rows = Rows(load.id, load.cnpj, number, row_first, data)
-                storing.append(asyncio.create_task(self._store(run, rows, storing[-1] if storing else None)))
+                rows = Rows(run.load_id, run.cnpj, number, row_first, data)
+                before = storing[-1] if storing else None
+                storing.append(asyncio.create_task(self._store(run, rows, decoders, before)))
                 if len(storing) == READ_AHEAD:
                     await storing.popleft()
             await asyncio.gather(*storing)
-        except CatalogueUnreadable as error:
-            await asyncio.gather(*storing)
-            return await self._reject(run, error)
+        except CatalogueUnreadable:
+            await asyncio.gather(*storing)  # one that could not be stored is tried again first
+            raise
         finally:
             await asyncio.gather(*storing, return_exceptions=True)
-        async with self._database.transaction() as tx:
-            await usecases.read_through(tx, run, now=_now())
-        return None
 
     async def _chunks_of(self, payload: Payload, *, after: int) -> AsyncIterator[tuple[int, list[bytes]]]:
         """(number of the first row, rows) of each chunk behind a row."""
@@ -179,9 +184,9 @@ class Loads:
         if kept:
             yield first, kept
 
-    async def _store(self, run: Run, rows: Rows, before: asyncio.Task[None] | None) -> None:
+    async def _store(self, run: Run, rows: Rows, decoders: Decoders, before: asyncio.Task[None] | None) -> None:
         """Keep a chunk, after the one before it: a worker that follows goes on behind the last that is kept."""
-        chunk = await self._decoders.prepare(rows)
+        chunk = await decoders.prepare(rows)
         await self._objects.put(usecases.chunk_key(run.load_id, chunk.number, chunk.row_last), chunk.products)
         if before is not None:
             await before
