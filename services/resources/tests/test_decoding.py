@@ -1,4 +1,4 @@
-"""Chunks decoded in other processes: the same as here; a process that dies is replaced; none outlives its parent."""
+"""Chunks decoded in other processes: the same as here; one that dies is replaced; none outlives who waits for it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
 from chassis.testing import eventually
 from resources.catalogue.preparing import Rows, prepare
-from resources.decoding import Decoders, DecodersAtHand
+from resources.decoding import PROCESSES, DecoderLost, Decoders
 
 from services.resources.tests.loading import ndjson, rows
 
 ROWS = Rows(UUID(int=7), "11222333000181", 1, 1, [*ndjson(rows(40)).splitlines(), b'{"sku":"x"}'])
+MANY = replace(ROWS, data=ROWS.data * 500)
 PARENT = """
 import asyncio, multiprocessing, time
 from services.resources.tests.test_decoding import ROWS
@@ -65,30 +66,49 @@ async def test_other_processes_prepare_the_same(decoders: Decoders) -> None:
     assert chunks[0].rows == len(chunks[0].keys) + len(chunks[0].rejected) == 41
 
 
-async def test_a_process_that_dies_is_replaced(decoders: Decoders) -> None:
-    """Whoever waits for it is told; the next chunk is prepared by another."""
+async def test_what_kills_a_process_is_the_failure_of_its_own_rows_only(decoders: Decoders) -> None:
+    """Whoever waits for the process is told; all other chunks are prepared, by those that are left and by new ones."""
     before = children()
-    await decoders.prepare(ROWS)
-    waiting = [asyncio.create_task(decoders.prepare(ROWS)) for _ in range(50)]
-    for pid in set(children()) - set(before):
-        os.kill(pid, signal.SIGKILL)
+    waiting = [asyncio.create_task(decoders.prepare(MANY)) for _ in range(20)]
+    await eventually(lambda: len(set(children()) - set(before)) == PROCESSES)
+    os.kill((set(children()) - set(before)).pop(), signal.SIGKILL)
 
     found = await asyncio.gather(*waiting, return_exceptions=True)
 
-    assert any(isinstance(each, BrokenProcessPool) for each in found)
+    assert [type(each) for each in found if isinstance(each, BaseException)] == [DecoderLost]
     assert await decoders.prepare(ROWS) == prepare(ROWS)
 
 
 async def test_rows_that_take_for_ever_end_their_process() -> None:
     """The process is gone, not only forgotten."""
-    hasty = Decoders(time_s_max=0.0001)
+    hasty, before = Decoders(time_s_max=0.0001), children()
+
+    with pytest.raises(DecoderLost):
+        await hasty.prepare(MANY)
+
+    assert not set(children()) - set(before)
+
+
+async def test_who_stops_waiting_leaves_no_process_behind(decoders: Decoders) -> None:
+    """The answer to rows that nobody waits for is not taken for that to the next."""
     before = children()
-    many = Rows(ROWS.load_id, ROWS.cnpj, 1, 1, ROWS.data * 2000)
+    waiting = asyncio.create_task(decoders.prepare(MANY))
+    await eventually(lambda: set(children()) - set(before))
+    waiting.cancel()
 
-    with pytest.raises(BrokenProcessPool):
-        await hasty.prepare(many)
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
 
-    await eventually(lambda: not set(children()) - set(before))
+    assert not set(children()) - set(before)
+    assert await decoders.prepare(ROWS) == prepare(ROWS)
+
+
+async def test_what_decoding_raises_is_raised_here(decoders: Decoders) -> None:
+    """A slip of ours keeps its name, and the process goes on."""
+    with pytest.raises(TypeError):
+        await decoders.prepare(replace(ROWS, data=None))  # type: ignore[arg-type]
+
+    assert await decoders.prepare(ROWS) == prepare(ROWS)
 
 
 async def test_none_outlives_its_parent() -> None:
@@ -96,20 +116,10 @@ async def test_none_outlives_its_parent() -> None:
     parent = await asyncio.create_subprocess_exec(sys.executable, "-c", PARENT, stdout=asyncio.subprocess.PIPE)
     assert parent.stdout is not None
     pids = [int(pid) for pid in (await parent.stdout.readline()).split()]
-    assert pids
+    assert len(pids) == PROCESSES
     assert all(is_alive(pid) for pid in pids)
 
     parent.kill()
-    await parent.wait()
 
     await eventually(lambda: not any(is_alive(pid) for pid in pids))
-
-
-def test_loads_do_not_share_decoders() -> None:
-    """Rows that kill a process are nobody else's failure; what one load had the next one gets."""
-    at_hand = DecodersAtHand()
-
-    with at_hand.taken() as first, at_hand.taken() as second:
-        assert first is not second
-    with at_hand.taken() as again:
-        assert again in (first, second)
+    await parent.communicate()  # which waits for whoever has its output, too

@@ -18,7 +18,7 @@ from prometheus_client import Gauge, Histogram
 from resources import usecases
 from resources.catalogue import CatalogueUnreadable, Limits, rows_of
 from resources.catalogue.preparing import Prepared, Rows
-from resources.decoding import PROCESSES, Decoders, DecodersAtHand
+from resources.decoding import PROCESSES, Decoders
 from resources.domain import CatalogueLoad, Payload
 from resources.objects import ObjectStore, ObjectStoreUnavailable
 from resources.usecases import Chunk, LoadPolicy, Lost, Run, Step
@@ -51,7 +51,7 @@ class Loads:
         self._objects = objects
         self._policy = policy
         self._limits = Limits(body_bytes_max=policy.bytes_max)
-        self._decoders = DecodersAtHand()
+        self._decoders = Decoders()
 
     async def run(self) -> None:
         """Both kinds of work side by side, so that a long payload does not keep chunks waiting."""
@@ -139,14 +139,13 @@ class Loads:
         async with self._database.transaction() as tx:
             number, row = await usecases.where_to_go_on(tx, run)
         try:
-            with self._decoders.taken() as decoders:
-                await self._store_chunks(run, load.payload, decoders, number=number, row=row)
+            await self._store_chunks(run, load.payload, number=number, row=row)
         except CatalogueUnreadable as error:
             return await self._reject(run, error)
         async with self._database.transaction() as tx:
             return await usecases.read_through(tx, run, now=_now())
 
-    async def _store_chunks(self, run: Run, payload: Payload, decoders: Decoders, *, number: int, row: int) -> None:
+    async def _store_chunks(self, run: Run, payload: Payload, *, number: int, row: int) -> None:
         """All chunks behind this one; those before a place that cannot be read are stored, for their rejects."""
         storing: deque[asyncio.Task[None]] = deque()
         try:
@@ -154,7 +153,7 @@ class Loads:
                 number += 1
                 rows = Rows(run.load_id, run.cnpj, number, row_first, data)
                 before = storing[-1] if storing else None
-                storing.append(asyncio.create_task(self._store(run, rows, decoders, before)))
+                storing.append(asyncio.create_task(self._store(run, rows, before)))
                 if len(storing) == READ_AHEAD:
                     await storing.popleft()
             await asyncio.gather(*storing)
@@ -184,9 +183,9 @@ class Loads:
         if kept:
             yield first, kept
 
-    async def _store(self, run: Run, rows: Rows, decoders: Decoders, before: asyncio.Task[None] | None) -> None:
+    async def _store(self, run: Run, rows: Rows, before: asyncio.Task[None] | None) -> None:
         """Keep a chunk, after the one before it: a worker that follows goes on behind the last that is kept."""
-        chunk = await decoders.prepare(rows)
+        chunk = await self._decoders.prepare(rows)
         await self._objects.put(usecases.chunk_key(run.load_id, chunk.number, chunk.row_last), chunk.products)
         if before is not None:
             await before
