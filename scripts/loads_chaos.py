@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import contextlib
 import itertools
-import os
 import shutil
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from chassis.testing.live import free_port
 
 from scripts.benchmarks.loads import catalogue_line, new_cnpj
 from scripts.chaos import killed_and_back
+from scripts.databases import declared, fresh_database
 from scripts.stack import REPOSITORY, Stack
 
 WORKERS = 2
@@ -200,33 +200,22 @@ def _ports() -> dict[str, str]:
 async def run(stack: Stack, *, rows: int, every_s: float) -> int:
     """One run on a stack that is up; 0 when all is as computed."""
     settings = stack.settings
-    with tempfile.TemporaryDirectory(dir=stack.home) as folder:
-        environment = service_environment(
-            settings["VAJ_RESOURCES_DATABASE_URL"], settings["VAJ_BROKER_URL"], settings["VAJ_REDIS_URL"],
-            VAJ_OBJECT_STORE_URL=(Path(folder) / "objects").as_uri(),
-        )  # fmt: skip
-        await _prepared(environment)
-        sent = Sent(Path(folder) / "catalogue.ndjson")
-        sent.write(rows)
-        chaos = ChaosOfLoads(stack, environment, every_s)
-        began = time.monotonic()
-        wrong = await chaos.run(sent)
-        print(
-            f"kills {chaos.kills}, broker restarts {chaos.broker_restarts}, {time.monotonic() - began:.0f} s",
-            flush=True,
-        )
+    async with fresh_database(settings["VAJ_DATABASE_ADMIN_URL"], "chaos_loads", "resources") as url:
+        with tempfile.TemporaryDirectory(dir=stack.home) as folder:
+            environment = service_environment(
+                url, settings["VAJ_BROKER_URL"], settings["VAJ_REDIS_URL"],
+                VAJ_OBJECT_STORE_URL=(Path(folder) / "objects").as_uri(),
+            )  # fmt: skip
+            await declared("resources", environment)
+            sent = Sent(Path(folder) / "catalogue.ndjson")
+            sent.write(rows)
+            chaos, began = ChaosOfLoads(stack, environment, every_s), time.monotonic()
+            wrong = await chaos.run(sent)
+    print(f"kills {chaos.kills}, broker restarts {chaos.broker_restarts}, {time.monotonic() - began:.0f} s", flush=True)
     for each in wrong:
         print(each)
     print("ok" if not wrong else "FAILED")
     return 1 if wrong else 0
-
-
-async def _prepared(environment: dict[str, str]) -> None:
-    """The schema and the queues, as `migrate` makes them."""
-    command = [sys.executable, "-m", "resources", "migrate"]
-    process = await asyncio.create_subprocess_exec(*command, env={**os.environ, **environment})
-    if await process.wait() != 0:
-        raise RuntimeError("the service could not be prepared")
 
 
 def main() -> int:

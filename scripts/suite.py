@@ -7,10 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 from xml.etree import ElementTree
 
 from scripts import deep
@@ -64,8 +67,11 @@ class Suite:
         # Settings of the caller's own instance have no say in how tests run.
         self.environment = {name: value for name, value in environment.items() if not name.startswith("VAJ_")}
         self.stack = Stack(REPOSITORY / ".local/test", caller=self.environment)
+        self.beside = Stack(REPOSITORY / ".local/test-beside", caller=self.environment)
         self.reports = REPOSITORY / ".local/test-reports"
         self.tally = Tally()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._telling = threading.Lock()
 
     def on_servers(self, paths: Sequence[Path], options: Sequence[str], *, faults: bool) -> None:
         """What was asked for, on servers that are gone afterwards."""
@@ -85,13 +91,41 @@ class Suite:
     def everything(self) -> None:
         """The checks, each member's tests on bare servers, then the journeys through the whole stack."""
         self._check()
-        for folder in all_folders():
-            self.run(folder.parent.as_posix(), [folder], ["-m", "not slow"])
+        self.members()
         self.servers()  # queues that the tests before left bound would take what should be unroutable
         self.run(FAULTS.as_posix(), [FAULTS], ["-m", "fault and not slow and not whole_stack"])
         self.whole_stack()
         self.run(END_TO_END.name, [END_TO_END], [f"--ignore={FAULTS}"])
         self.run(f"{FAULTS} on the whole stack", [FAULTS], ["-m", "whole_stack and not slow"])
+
+    def members(self) -> None:
+        """Each member's tests, the most first, two members at a time on servers of their own: most of it is waiting."""
+        waiting = iter(sorted(all_folders(), key=_characters, reverse=True))
+        try:
+            self.servers(self.beside)
+            with ThreadPoolExecutor() as pool:
+                lanes = [pool.submit(self._lane, stack, waiting) for stack in (self.stack, self.beside)]
+                try:
+                    for lane in lanes:
+                        lane.result()
+                except BaseException:
+                    self._give_up(waiting)
+                    raise
+        finally:
+            self.beside.down()
+
+    def _lane(self, stack: Stack, waiting: Iterator[Path]) -> None:
+        for folder in waiting:
+            name = folder.parent.as_posix()
+            output = self.reports / f"{name.replace('/', '-')}.log"
+            with output.open("wb") as file:
+                self.run(name, [folder], ["-m", "not slow"], stack=stack, output=file)
+
+    def _give_up(self, waiting: Iterator[Path]) -> None:
+        for _ in waiting:
+            pass
+        for process in [*self._running]:
+            process.terminate()
 
     def every_fault(self) -> None:
         """Those with a ledger, and those that members' own tests bring about."""
@@ -122,7 +156,9 @@ class Suite:
     def _collects(self, paths: Sequence[Path], options: Sequence[str]) -> bool:
         """Whether there is anything to run."""
         command = [sys.executable, "-m", "pytest", "--collect-only", *map(str, paths), *options]
-        done = subprocess.run(command, env=self._told(), cwd=REPOSITORY, check=False, stdout=subprocess.DEVNULL)
+        done = subprocess.run(
+            command, env=self._told(self.stack), cwd=REPOSITORY, check=False, stdout=subprocess.DEVNULL
+        )
         return done.returncode != NO_TESTS
 
     def selected(self, paths: Sequence[Path], options: Sequence[str]) -> None:
@@ -138,12 +174,13 @@ class Suite:
             self.whole_stack()
             self.run(END_TO_END.name, journeys, options)
 
-    def servers(self) -> None:
+    def servers(self, stack: Stack | None = None) -> None:
         """Fresh PostgreSQL, RabbitMQ and Redis."""
+        stack = stack or self.stack
         say("servers for tests")
-        self.stack.down()
-        shutil.rmtree(self.stack.home, ignore_errors=True)
-        self.stack.up(infrastructure_only=True)
+        stack.down()
+        shutil.rmtree(stack.home, ignore_errors=True)
+        stack.up(infrastructure_only=True)
 
     def whole_stack(self) -> None:
         """Every service and the gateway, with a broker that has forgotten what the tests before left in it."""
@@ -152,14 +189,36 @@ class Suite:
         shutil.rmtree(self.stack.home / "rabbitmq" / "data", ignore_errors=True)
         self.stack.up()
 
-    def run(self, name: str, paths: Iterable[Path], options: Sequence[str]) -> None:
-        """One pytest process."""
-        say(name)
+    def run(
+        self,
+        name: str,
+        paths: Iterable[Path],
+        options: Sequence[str],
+        *,
+        stack: Stack | None = None,
+        output: IO[bytes] | None = None,
+    ) -> None:
+        """One pytest process; what it says goes to `output`, and is told when it has ended, if there is another beside it."""
+        if output is None:
+            say(name)
         report = self.reports / f"{name.replace('/', '-')}.xml"
         report.unlink(missing_ok=True)
         command = [sys.executable, "-m", "pytest", f"--junitxml={report}", *_root(name), *map(str, paths), *options]
-        done = subprocess.run(command, env=self._told(), cwd=REPOSITORY, check=False)
-        self.tally.add(report, name, done.returncode)
+        environment = self._told(stack or self.stack)
+        with subprocess.Popen(command, env=environment, cwd=REPOSITORY, stdout=output, stderr=output) as process:
+            self._running.add(process)
+            try:
+                exit_code = process.wait()
+            except BaseException:
+                process.kill()
+                raise
+            finally:
+                self._running.discard(process)
+        with self._telling:
+            if output is not None:
+                say(name)
+                print(Path(output.name).read_text(errors="replace"), end="", flush=True)
+            self.tally.add(report, name, exit_code)
 
     def _check(self) -> None:
         say("scripts/check")
@@ -167,14 +226,14 @@ class Suite:
         if done.returncode != 0:
             self.tally.broken.append("scripts/check")
 
-    def _told(self) -> dict[str, str]:
-        settings = self.stack.settings
+    def _told(self, stack: Stack) -> dict[str, str]:
+        settings = stack.settings
         return self.environment | {
             "PYTHONPATH": str(REPOSITORY),
             "VAJ_TEST_DATABASE_ADMIN_URL": settings["VAJ_DATABASE_ADMIN_URL"],
             "VAJ_TEST_BROKER_URL": settings["VAJ_BROKER_URL"],
             "VAJ_TEST_REDIS_URL": settings["VAJ_REDIS_URL"],
-            "VAJ_E2E_HOME": str(self.stack.home),
+            "VAJ_E2E_HOME": str(stack.home),
         }
 
 
@@ -184,6 +243,11 @@ def all_folders() -> list[Path]:
     services = sorted(path.relative_to(REPOSITORY) for path in (REPOSITORY / "services").glob("*/"))
     owners = [*first, *(path for path in services if path not in first), Path("gateway"), Path("scripts")]
     return [owner / "tests" for owner in owners if any((REPOSITORY / owner / "tests").glob("test_*.py"))]
+
+
+def _characters(folder: Path) -> int:
+    """How much is written there: about as long do its tests take."""
+    return sum(file.stat().st_size for file in (REPOSITORY / folder).glob("*.py"))
 
 
 def _root(name: str) -> list[str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import shutil
 import sys
 import tempfile
@@ -18,19 +17,14 @@ from pathlib import Path
 from uuid import UUID
 
 import asyncpg
-from chassis.app import prepare
-from chassis.broker import Publisher, declare_topology
 from chassis.database import TRANSIENT_ERRORS, Database
 from chassis.kernel import ConcurrentUpdate, new_id
-from chassis.outbox import OutboxTables, Relay
 from chassis.testing.processes import Process
-from contracts.events.batches import BatchReady
-from webhooks.main import build
 
 from scripts.benchmarks.sink import sink
 from scripts.chaos import killed_and_back
 from scripts.stack import REPOSITORY, Stack
-from scripts.webhook_rig import Rig, commit, environment, fresh_database, opened
+from scripts.webhook_rig import Rig, a_producer, commit, environment, opened
 
 ORGANIZATIONS, ENDPOINTS_EACH = 10, 10
 KILL_EVERY_S = 5.0
@@ -190,27 +184,15 @@ async def run(stack: Stack, messages: int, *, kill_every_s: float = KILL_EVERY_S
 
 
 async def _run_on(stack: Stack, rig: Rig, messages: int, kill_every_s: float) -> tuple[WebhookChaos, Balance]:
-    settings = stack.settings
-    producer = Database(await fresh_database(stack, "chaos_producer", "chassis"))
-    await producer.open()
     told = environment(stack, rig) | {"VAJ_LOG_LEVEL": "WARNING"}
-    os.environ.update(told)
-    await prepare(build())  # queues and exchange, as `migrate` declares them
-    await declare_topology(settings["VAJ_BROKER_URL"], BatchReady.producer, {})
-    publisher = Publisher(settings["VAJ_BROKER_URL"], name="chaos")
-    relay = Relay(OutboxTables(producer), publisher, owner=new_id())
     log = Path(tempfile.mkdtemp(prefix="chaos-", dir=stack.home)) / "webhooks.log"
     worker = Process("chassis.testing.crashing", ["webhooks", "worker"], told, name="webhooks", log=log)
-    tasks = [asyncio.create_task(publisher.run()), asyncio.create_task(relay.run())]
-    try:
-        chaos = WebhookChaos(stack, rig, producer, worker, messages, kill_every_s)
-        return chaos, await chaos.run()
-    finally:
-        worker.kill()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await producer.close()
+    async with a_producer(stack, rig) as producer:
+        try:
+            chaos = WebhookChaos(stack, rig, producer, worker, messages, kill_every_s)
+            return chaos, await chaos.run()
+        finally:
+            worker.kill()
 
 
 def main() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -10,21 +11,23 @@ from datetime import UTC, datetime
 from functools import cache
 from uuid import UUID
 
-import asyncpg
+from chassis.app import prepare
+from chassis.broker import Publisher, declare_topology
 from chassis.database import Database
 from chassis.idempotency import secret_bytes
 from chassis.kernel import new_id
-from chassis.migrate import migrate
-from chassis.outbox import Announcement, enqueue
+from chassis.outbox import Announcement, OutboxTables, Relay, enqueue
 from chassis.telemetry import in_context, start_context
 from chassis.testing import service_environment
 from contracts.events.batches import BatchReady
 from webhooks.domain import Endpoint, EndpointId, EndpointSettings, OrganizationId
 from webhooks.keyring import Keyring
+from webhooks.main import build
 from webhooks.repository import ENDPOINTS
 
 from contracts import catalogue
 from scripts.benchmarks.sink import Sink
+from scripts.databases import fresh_database
 from scripts.stack import Stack
 
 NETWORKS = "127.0.0.0/8"
@@ -50,30 +53,42 @@ async def opened(
     stack: Stack, receiving: Sink, *, organizations: int, endpoints_each: int, timeout_s: int = 15
 ) -> AsyncIterator[Rig]:
     """A fresh one; each endpoint has a path of its own at the sink."""
-    database = Database(await fresh_database(stack, "bench_webhooks", "webhooks"))
-    await database.open()
-    try:
-        owners = [owner for owner in (new_id() for _ in range(organizations)) for _ in range(endpoints_each)]
-        urls = [f"{receiving.url}/{number}" for number in range(len(owners))]
-        endpoints = [
-            await _an_endpoint(database, owner, EndpointSettings(url=url, timeout_s=timeout_s))
-            for owner, url in zip(owners, urls, strict=True)
-        ]
-        yield Rig(database, receiving, endpoints)
-    finally:
-        await database.close()
+    async with fresh_database(stack.settings["VAJ_DATABASE_ADMIN_URL"], "bench_webhooks", "webhooks") as url:
+        database = Database(url)
+        await database.open()
+        try:
+            owners = [owner for owner in (new_id() for _ in range(organizations)) for _ in range(endpoints_each)]
+            urls = [f"{receiving.url}/{number}" for number in range(len(owners))]
+            endpoints = [
+                await _an_endpoint(database, owner, EndpointSettings(url=url, timeout_s=timeout_s))
+                for owner, url in zip(owners, urls, strict=True)
+            ]
+            yield Rig(database, receiving, endpoints)
+        finally:
+            await database.close()
 
 
-async def fresh_database(stack: Stack, name: str, package: str) -> str:
-    """The address of an empty database of a service, or of the chassis's tables alone."""
-    admin_url = stack.settings["VAJ_DATABASE_ADMIN_URL"]
-    connection = await asyncpg.connect(admin_url)
-    await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-    await connection.execute(f"CREATE DATABASE {name}")
-    await connection.close()
-    url = f"{admin_url.rpartition('/')[0]}/{name}"
-    await migrate(url, package)
-    return url
+@asynccontextmanager
+async def a_producer(stack: Stack, rig: Rig) -> AsyncIterator[Database]:
+    """A database where events are committed, and the relay that brings them to the queue of webhooks."""
+    broker_url = stack.settings["VAJ_BROKER_URL"]
+    os.environ.update(environment(stack, rig))
+    await prepare(build())  # queues and exchange, as `migrate` declares them
+    await declare_topology(broker_url, BatchReady.producer, {})
+    publisher = Publisher(broker_url, name="rig")
+    async with fresh_database(stack.settings["VAJ_DATABASE_ADMIN_URL"], "bench_producer", "chassis") as url:
+        producer = Database(url)
+        await producer.open()
+        relay = Relay(OutboxTables(producer), publisher, owner=new_id())
+        tasks = [asyncio.create_task(publisher.run()), asyncio.create_task(relay.run())]
+        try:
+            await publisher.ready.wait()
+            yield producer
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await producer.close()
 
 
 async def _an_endpoint(database: Database, organization_id: UUID, settings: EndpointSettings) -> Endpoint:

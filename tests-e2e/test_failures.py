@@ -20,6 +20,7 @@ async def test_with_identity_stopped_keys_and_people_keep_working(town: Any, sta
         of_identity = await town.shelter.call("GET", "/v1/me")
     finally:
         await asyncio.to_thread(stack.start, "identity")
+        await eventually(lambda: town.shelter.get("/v1/me"))  # the gateway sees it a moment later
 
     assert (by_key.status_code, by_person.status_code) == (200, 200)
     assert of_identity.status_code in (502, 503)

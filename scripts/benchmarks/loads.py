@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import asyncpg
 import httpx
 import uvloop
 from chassis.broker import declare_topology
@@ -29,6 +28,7 @@ from contracts.values import cnpj_is_valid, gtin_is_valid
 from scripts.benchmarks.api import HOME
 from scripts.benchmarks.loads_floor import load_bare
 from scripts.benchmarks.report import Target, bounded, show
+from scripts.databases import declared, fresh_database
 from scripts.stack import Stack
 
 ROWS = int(os.environ.get("VAJ_BENCH_ROWS", "1000000"))
@@ -100,31 +100,26 @@ class Bench:
 
 
 async def _measure(settings: dict[str, str]) -> list[Target]:
-    targets: list[Target] = []
     with tempfile.TemporaryDirectory() as folder:
-        payload = Path(folder) / "catalogue.ndjson"
+        payload, small = Path(folder) / "catalogue.ndjson", Path(folder) / "small.ndjson"
         _write(payload, ROWS)
-        small = Path(folder) / "small.ndjson"
         _write(small, ROWS // PARTNERS)
-        await _prepared(_environment(settings, folder))
-        await _emptied(settings["VAJ_RESOURCES_DATABASE_URL"])
-        await declare_topology(
-            settings["VAJ_BROKER_URL"], "bench", {"all": [("resources", "#")]}
-        )  # else nobody hears it
-        floor = ROWS / await load_bare(settings["VAJ_RESOURCES_DATABASE_URL"], payload)
-        bench = await _begun(settings, folder)
-        try:
-            for part in (_fast, _many, _full_table):
-                targets += await part(bench, payload, small, floor)
-            targets.append(bounded("worker, most memory", _memory(bench.live, "VmHWM") / MIB, at_most=250, unit="MiB"))
-            show(targets[-1])
-        finally:
-            await bench.client.aclose()
-            await bench.database.close()
-            bench.live.kill()
-        targets.append(await _api_memory(settings, folder))
+        async with fresh_database(settings["VAJ_DATABASE_ADMIN_URL"], "bench_loads", "resources") as url:
+            environment = _environment(settings, url, folder)
+            await declared("resources", environment)
+            heard = {"all": [("resources", "#")]}  # else nobody hears what is told
+            await declare_topology(settings["VAJ_BROKER_URL"], "bench", heard)
+            floor = ROWS / await load_bare(url, payload)
+            return [*await _loaded(environment, payload, small, floor), await _api_memory(environment)]
+
+
+async def _loaded(environment: dict[str, str], payload: Path, small: Path, floor: float) -> list[Target]:
+    targets: list[Target] = []
+    async with _begun(environment) as bench:
+        for part in (_fast, _many, _full_table):
+            targets += await part(bench, payload, small, floor)
+        targets.append(bounded("worker, most memory", _memory(bench.live, "VmHWM") / MIB, at_most=250, unit="MiB"))
         show(targets[-1])
-        await _emptied(settings["VAJ_RESOURCES_DATABASE_URL"])  # else the next bench has its vacuum beside it
     return targets
 
 
@@ -168,55 +163,44 @@ async def _full_table(bench: Bench, _: Path, small: Path, __: float) -> list[Tar
     return [target]
 
 
-async def _api_memory(settings: dict[str, str], folder: str) -> Target:
+async def _api_memory(environment: dict[str, str]) -> Target:
     """What a process that only takes in grows by while it takes 200 MB."""
-    bench = await _begun(settings, folder, role="api")
-    caller, cnpj = await bench.company()
-    await bench.client.get("/v1/catalogue-loads", headers=caller.headers)
-    before = _memory(bench.live, "VmRSS")
 
     async def body() -> AsyncIterator[bytes]:
         for _ in range(BODY_BYTES // MIB):
             yield b" " * MIB
 
-    headers = {"X-Load-Type": "DELTA", "X-CNPJ": cnpj, "Content-Type": "application/x-ndjson", **caller.headers}
-    (await bench.client.post("/v1/catalogue-loads", content=body(), headers=headers)).raise_for_status()
-    grown = _memory(bench.live, "VmHWM") - before
-    await bench.client.aclose()
-    await bench.database.close()
-    bench.live.kill()
-    return bounded("api, growth over a body of 200 MB", grown / MIB, at_most=50, unit="MiB")
+    async with _begun(environment, role="api") as bench:
+        caller, cnpj = await bench.company()
+        await bench.client.get("/v1/catalogue-loads", headers=caller.headers)
+        before = _memory(bench.live, "VmRSS")
+        headers = {"X-Load-Type": "DELTA", "X-CNPJ": cnpj, "Content-Type": "application/x-ndjson", **caller.headers}
+        (await bench.client.post("/v1/catalogue-loads", content=body(), headers=headers)).raise_for_status()
+        grown = _memory(bench.live, "VmHWM") - before
+    target = bounded("api, growth over a body of 200 MB", grown / MIB, at_most=50, unit="MiB")
+    show(target)
+    return target
 
 
-def _environment(settings: dict[str, str], folder: str) -> dict[str, str]:
+def _environment(settings: dict[str, str], url: str, folder: str) -> dict[str, str]:
     return service_environment(
-        settings["VAJ_RESOURCES_DATABASE_URL"], settings["VAJ_BROKER_URL"], settings["VAJ_REDIS_URL"],
+        url, settings["VAJ_BROKER_URL"], settings["VAJ_REDIS_URL"],
         VAJ_OBJECT_STORE_URL=(Path(folder) / "objects").as_uri(), VAJ_LOADS_PER_MINUTE="1000000",
     )  # fmt: skip
 
 
-async def _begun(settings: dict[str, str], folder: str, *, role: str = "all") -> Bench:
-    live = LiveService("resources", _environment(settings, folder), role=role)
+@asynccontextmanager
+async def _begun(environment: dict[str, str], *, role: str = "all") -> AsyncIterator[Bench]:
+    live = LiveService("resources", environment, role=role)
     await live.start_soon()
-    database = Database(settings["VAJ_RESOURCES_DATABASE_URL"])
+    database = Database(environment["VAJ_DATABASE_URL"])
     await database.open()
-    client = httpx.AsyncClient(base_url=live.url, timeout=SETTLE_S)
-    return Bench(live, client, Callers(database), database)
-
-
-async def _prepared(environment: dict[str, str]) -> None:
-    """The schema and the queues of the service, as `migrate` makes them."""
-    command = [sys.executable, "-m", "resources", "migrate"]
-    process = await asyncio.create_subprocess_exec(*command, env={**os.environ, **environment})
-    if await process.wait() != 0:
-        raise RuntimeError("the service could not be prepared")
-
-
-async def _emptied(url: str) -> None:
-    """No products: what an earlier run left would be found unchanged, and fast."""
-    connection = await asyncpg.connect(url)
-    await connection.execute("TRUNCATE products, catalogue_feeds, catalogue_runs, catalogue_chunks, catalogue_missing")
-    await connection.close()
+    try:
+        async with httpx.AsyncClient(base_url=live.url, timeout=SETTLE_S) as client:
+            yield Bench(live, client, Callers(database), database)
+    finally:
+        await database.close()
+        live.kill()
 
 
 def _memory(live: LiveService, word: str) -> int:

@@ -17,12 +17,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-import asyncpg
 import uvloop
 from chassis.database import Database
 from chassis.inbox import keep_partitions
 from chassis.kernel import new_id
-from chassis.migrate import migrate
 from chassis.telemetry import in_context, start_context
 from resources import repository
 from resources.domain import MatchNotFound, cell_of
@@ -32,6 +30,7 @@ from resources.usecases import MATCHING, Policy, batch_ready, call_off, pursue
 
 from scripts.benchmarks.api import HOME
 from scripts.benchmarks.report import Target, show
+from scripts.databases import fresh_database
 from scripts.demo_run import data
 from scripts.stack import Stack
 
@@ -178,22 +177,15 @@ def _wanted(count: int) -> list[tuple[str, str, int]]:
 @asynccontextmanager
 async def _filled(admin_url: str, needs: int) -> AsyncIterator[Measured]:
     """A database of resources with so many open needs."""
-    name = f"bench_matching_{needs}"
-    connection = await asyncpg.connect(admin_url)
-    await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-    await connection.execute(f"CREATE DATABASE {name}")
-    url = f"{admin_url.rpartition('/')[0]}/{name}"
-    await migrate(url, "resources")
-    database = Database(url)
-    await database.open()
-    async with database.transaction() as tx:
-        await keep_partitions(tx, datetime.now(UTC).date())
-    places = await _fill(database, needs)
-    await database.pool.execute("VACUUM ANALYZE")
-    yield Measured(needs, database, places)
-    await database.close()
-    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await connection.close()
+    async with fresh_database(admin_url, f"bench_matching_{needs}", "resources") as url:
+        database = Database(url)
+        await database.open()
+        async with database.transaction() as tx:
+            await keep_partitions(tx, datetime.now(UTC).date())
+        places = await _fill(database, needs)
+        await database.pool.execute("VACUUM ANALYZE")
+        yield Measured(needs, database, places)
+        await database.close()
 
 
 async def _fill(database: Database, needs: int) -> list[UUID]:

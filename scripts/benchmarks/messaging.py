@@ -17,7 +17,6 @@ from typing import Any
 from uuid import UUID
 
 import aio_pika
-import asyncpg
 import uvloop
 from chassis.broker import Incoming, Publisher, Subscriber, Subscription, declare_topology
 from chassis.consumer import Consumer, ConsumerRunner, Order
@@ -25,7 +24,6 @@ from chassis.database import Database, Transaction
 from chassis.inbox import keep_partitions
 from chassis.kernel import new_id
 from chassis.message_store import SqlMessageStore
-from chassis.migrate import migrate
 from chassis.outbox import Announcement, OutboxTables, Relay, enqueue, envelope_bytes, partition_of
 from chassis.settings import TelemetrySettings
 from chassis.telemetry import EVENTS_PUBLISHED, configure_telemetry, in_context, start_context
@@ -34,6 +32,7 @@ from contracts.registry import Received
 
 from scripts.benchmarks.api import HOME
 from scripts.benchmarks.report import Target, bounded, compared, show
+from scripts.databases import fresh_database
 from scripts.stack import Stack
 
 SERVICE, CONSUMER = "webhooks", "bench"
@@ -139,27 +138,18 @@ async def _measure(stack: Stack) -> list[Target]:
 @asynccontextmanager
 async def _rig(stack: Stack) -> AsyncIterator[Rig]:
     broker_url = stack.settings["VAJ_BROKER_URL"]
-    database = Database(await _fresh_database(stack.settings["VAJ_DATABASE_ADMIN_URL"]))
-    await database.open()
-    await database.pool.execute("CREATE TABLE effects (subject uuid PRIMARY KEY, version int NOT NULL)")
-    async with database.transaction() as tx:
-        await keep_partitions(tx, datetime.now(UTC).date())
-    await declare_topology(broker_url, SERVICE, {CONSUMER: [(SERVICE, EndpointTest.routing_key())]})
-    rig = Rig(database, broker_url, Publisher(broker_url, name="bench"))
-    async with _running(rig.publisher.run):
-        await rig.publisher.ready.wait()
-        yield rig
-    await database.close()
-
-
-async def _fresh_database(admin_url: str) -> str:
-    connection = await asyncpg.connect(admin_url)
-    await connection.execute("DROP DATABASE IF EXISTS bench_messaging WITH (FORCE)")
-    await connection.execute("CREATE DATABASE bench_messaging")
-    await connection.close()
-    url = f"{admin_url.rpartition('/')[0]}/bench_messaging"
-    await migrate(url, "chassis")
-    return url
+    async with fresh_database(stack.settings["VAJ_DATABASE_ADMIN_URL"], "bench_messaging", "chassis") as url:
+        database = Database(url)
+        await database.open()
+        await database.pool.execute("CREATE TABLE effects (subject uuid PRIMARY KEY, version int NOT NULL)")
+        async with database.transaction() as tx:
+            await keep_partitions(tx, datetime.now(UTC).date())
+        await declare_topology(broker_url, SERVICE, {CONSUMER: [(SERVICE, EndpointTest.routing_key())]})
+        rig = Rig(database, broker_url, Publisher(broker_url, name="bench"))
+        async with _running(rig.publisher.run):
+            await rig.publisher.ready.wait()
+            yield rig
+        await database.close()
 
 
 @asynccontextmanager

@@ -19,7 +19,6 @@ import uvloop
 from chassis.access import Principal
 from chassis.database import Database
 from chassis.kernel import new_id
-from chassis.migrate import migrate
 from webhooks import queries
 from webhooks.public_events import partner_facing
 from webhooks.queries import MessageFilter
@@ -27,6 +26,7 @@ from webhooks.repository import recoveries
 
 from scripts.benchmarks.api import HOME
 from scripts.benchmarks.report import Target, bounded, show
+from scripts.databases import fresh_database
 from scripts.stack import Stack
 
 MESSAGES, ATTEMPTS_EACH = 2_500_000, 4
@@ -119,23 +119,15 @@ async def _filled(
     admin_url: str, endpoints: list[UUID], owners: list[UUID], types: list[str]
 ) -> AsyncIterator[Database]:
     """A database of webhooks with all of it, its statistics up to date."""
-    name, began = "bench_undelivered", time.perf_counter()
-    connection = await asyncpg.connect(admin_url)
-    await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-    await connection.execute(f"CREATE DATABASE {name}")
-    url = f"{admin_url.rpartition('/')[0]}/{name}"
-    await migrate(url, "webhooks")
-    await _fill(url, endpoints, owners, types)
-    print(
-        f"  {MESSAGES:,} messages, {MESSAGES * ATTEMPTS_EACH:,} attempts in {time.perf_counter() - began:.0f} s",
-        flush=True,
-    )
-    database = Database(url)
-    await database.open()
-    yield database
-    await database.close()
-    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await connection.close()
+    began = time.perf_counter()
+    async with fresh_database(admin_url, "bench_undelivered", "webhooks") as url:
+        await _fill(url, endpoints, owners, types)
+        taken = time.perf_counter() - began
+        print(f"  {MESSAGES:,} messages, {MESSAGES * ATTEMPTS_EACH:,} attempts in {taken:.0f} s", flush=True)
+        database = Database(url)
+        await database.open()
+        yield database
+        await database.close()
 
 
 async def _fill(url: str, endpoints: list[UUID], owners: list[UUID], types: list[str]) -> None:

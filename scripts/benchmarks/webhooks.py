@@ -17,19 +17,17 @@ from uuid import UUID
 
 import aiohttp
 import uvloop
-from chassis.app import prepare, stay_loaded
-from chassis.broker import Publisher, declare_topology
+from chassis.app import stay_loaded
 from chassis.database import Database
 from chassis.dispatch import Dispatcher
 from chassis.kernel import new_id
-from chassis.outbox import Announcement, OutboxTables, Relay, envelope_bytes
+from chassis.outbox import Announcement, envelope_bytes
 from chassis.settings import TelemetrySettings
 from chassis.telemetry import configure_telemetry
 from chassis.testing import LiveService
 from contracts.events.batches import BatchReady
 from webhooks import dispatcher, repository, usecases
 from webhooks.domain import RETRY_SCHEDULE, EndpointSettings, MessageStatus
-from webhooks.main import build
 from webhooks.repository import ENDPOINTS, Listener, StoredEvent
 from webhooks.sender import Sender
 from webhooks.url_policy import parse_networks
@@ -38,11 +36,11 @@ from scripts.benchmarks.api import HOME
 from scripts.benchmarks.report import Target, bounded, compared, show
 from scripts.benchmarks.sink import Sink, sink
 from scripts.stack import Stack
-from scripts.webhook_rig import NETWORKS, Rig, an_event, commit, environment, fresh_database, keyring, opened
+from scripts.webhook_rig import NETWORKS, Rig, a_producer, an_event, commit, environment, keyring, opened
 
 ROUNDS = 5
 ORGANIZATIONS, ENDPOINTS_EACH = 10, 10
-DELIVERIES = 6_000  # a round
+DELIVERIES = 15_000  # a round: long enough that its beginning and its end are little of it
 CONCURRENCY = dispatcher.SLOTS
 PER_S, WARM_UP_S, MEASURED_S = 200, 3, 15
 MEMORY_WARM_UP, MEMORY_MEASURED = 30_000, 90_000
@@ -83,11 +81,12 @@ async def throughput(stack: Stack, receiving: Sink) -> list[Target]:
     """Ours and bare in turns: the same bytes, the same sink, the same concurrency, this process's one core."""
     async with (
         opened(stack, receiving, organizations=ORGANIZATIONS, endpoints_each=ENDPOINTS_EACH) as rig,
+        _opened_deliveries(rig.database) as deliveries,
         _bare_session() as session,
     ):
         stay_loaded()  # as a service does when it starts
-        await _round(rig, session)
-        rounds = [await _round(rig, session) for _ in range(ROUNDS)]
+        await _round(rig, deliveries, session)  # connections are open and endpoints known from here on, in both
+        rounds = [await _round(rig, deliveries, session) for _ in range(ROUNDS)]
     ours, bare = ([DELIVERIES / seconds for seconds in column] for column in zip(*rounds, strict=True))
     return [
         compared("deliveries against a bare aiohttp loop", ours, bare, at_least=0.4, unit="per s"),
@@ -95,9 +94,11 @@ async def throughput(stack: Stack, receiving: Sink) -> list[Target]:
     ]
 
 
-async def _round(rig: Rig, session: aiohttp.ClientSession) -> tuple[float, float]:
+async def _round(
+    rig: Rig, deliveries: dispatcher.Deliveries, session: aiohttp.ClientSession
+) -> tuple[float, float]:  # fmt: skip
     bodies = await _fill(rig, DELIVERIES)
-    ours = await _timed(lambda: _deliver(rig, DELIVERIES))
+    ours = await _timed(lambda: _deliver(rig, deliveries, DELIVERIES))
     bare = await _timed(lambda: _post_plainly(rig, session, bodies))
     assert len(rig.sink.taken()) == 2 * DELIVERIES
     return ours, bare
@@ -109,30 +110,34 @@ async def _timed(work: Callable[[], Awaitable[None]]) -> float:
     return time.monotonic() - began
 
 
-async def _deliver(rig: Rig, count: int) -> None:
+async def _deliver(rig: Rig, deliveries: dispatcher.Deliveries, count: int) -> None:
     """Return when so many more are recorded."""
     expected = _recorded() + count
-    async with _dispatching(rig.database):
+    async with _dispatching(rig.database, deliveries):
         async with asyncio.timeout(WAIT_S_MAX):
             while _recorded() < expected:
                 await asyncio.sleep(0.005)
 
 
 @asynccontextmanager
-async def _dispatching(database: Database) -> AsyncIterator[None]:
-    """The service's dispatcher, as `dispatcher.run` wires it."""
+async def _opened_deliveries(database: Database) -> AsyncIterator[dispatcher.Deliveries]:
     async with Sender(parse_networks(NETWORKS)) as sender:
-        deliveries = dispatcher.Deliveries(database, keyring(), sender, RETRY_SCHEDULE)
-        running = Dispatcher(
-            database, hint=usecases.MESSAGES_HINT, slots=dispatcher.SLOTS, claim=deliveries.claim, act=deliveries.act,
-            pause_s=deliveries.pause_s,
-        )  # fmt: skip
-        task = asyncio.create_task(running.run())
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        yield dispatcher.Deliveries(database, keyring(), sender, RETRY_SCHEDULE)
+
+
+@asynccontextmanager
+async def _dispatching(database: Database, deliveries: dispatcher.Deliveries) -> AsyncIterator[None]:
+    """The service's dispatcher, as `dispatcher.run` wires it."""
+    running = Dispatcher(
+        database, hint=usecases.MESSAGES_HINT, slots=dispatcher.SLOTS, claim=deliveries.claim, act=deliveries.act,
+        pause_s=deliveries.pause_s,
+    )  # fmt: skip
+    task = asyncio.create_task(running.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def _recorded() -> int:
@@ -229,28 +234,16 @@ class Way:
 @asynccontextmanager
 async def _worker(stack: Stack, receiving: Sink, *, endpoints_each: int) -> AsyncIterator[Way]:
     """A worker of webhooks as a real process, and here a producer with its relay."""
-    settings = stack.settings
-    producer = Database(await fresh_database(stack, "bench_producer", "chassis"))
-    await producer.open()
-    publisher = Publisher(settings["VAJ_BROKER_URL"], name="bench")
-    async with opened(stack, receiving, organizations=ORGANIZATIONS, endpoints_each=endpoints_each) as rig:
-        told = environment(stack, rig)
-        os.environ.update(told)
-        await prepare(build())
-        await declare_topology(settings["VAJ_BROKER_URL"], BatchReady.producer, {})
-        live = LiveService("webhooks", told, role="worker")
-        relay = Relay(OutboxTables(producer), publisher, owner=new_id())
-        tasks = [asyncio.create_task(publisher.run()), asyncio.create_task(relay.run())]
+    async with (
+        opened(stack, receiving, organizations=ORGANIZATIONS, endpoints_each=endpoints_each) as rig,
+        a_producer(stack, rig) as producer,
+    ):
+        live = LiveService("webhooks", environment(stack, rig), role="worker")
         try:
-            await publisher.ready.wait()
             await live.start_soon()
             yield Way(rig, producer)
         finally:
             live.kill()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await producer.close()
 
 
 # ---------------------------------------------------------------- memory
@@ -269,7 +262,7 @@ async def memory(stack: Stack, receiving: Sink) -> list[Target]:
 
 
 async def _pass(rig: Rig, deliveries: int) -> None:
-    async with _dispatching(rig.database):
+    async with _opened_deliveries(rig.database) as sent, _dispatching(rig.database, sent):
         for _ in range(0, deliveries, DELIVERIES):
             expected = _recorded() + DELIVERIES
             await _fill(rig, DELIVERIES)

@@ -94,6 +94,22 @@ async def test_a_past_state_has_no_holes(database: Database) -> None:
     assert await seen(noon + timedelta(seconds=9)) == await seen(None) == [1, 2, 3]
 
 
+async def test_two_saves_of_one_transaction_stay_two(database: Database) -> None:
+    """What was announced with each depends on the state it left: a replay must not take them for one."""
+    stream, noon = new_id(), datetime(2026, 5, 4, 12, tzinfo=UTC)
+    with in_context(start_context()):
+        async with database.transaction() as tx:
+            for after, count in ((0, 2), (2, 1)):
+                events = [Noted(after + n) for n in range(count)]
+                ids = [new_id() for _ in events]
+                eventstore.append(tx, stream, expected_version=after, ids=ids, events=events, now=noon)
+                await tx.flush()
+
+    saves = eventstore.saves(await eventstore.load(database.reading(), stream))
+
+    assert [[row["version"] for row in save] for save in saves] == [[1, 2], [3]]
+
+
 async def test_the_callers_own_clock_is_kept_as_evidence(database: Database) -> None:
     """Beside the time that counts an event keeps the one that the caller claims, and a history shows it."""
     stream, claimed = new_id(), datetime(2026, 5, 4, 11, 30, tzinfo=UTC)

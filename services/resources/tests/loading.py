@@ -111,16 +111,24 @@ class Partner:
         """POST a command."""
         return await self.client.post(path, json=body, headers=self.caller.headers)
 
-    async def reaches(self, answer: httpx.Response, *statuses: str) -> Row:
+    async def reaches(self, answer: httpx.Response, *statuses: str, within_s: float = 60) -> Row:
         """The load once it is in one of these states."""
         assert answer.status_code == 202, answer.text
-        where = answer.headers["Location"]
+        return await self._until(answer.headers["Location"], *statuses, within_s=within_s)
 
+    async def decides(self, load_id: str, command: str, *, until: str) -> Row:
+        """Confirm or retry a load, and wait for what comes of it."""
+        where = f"/v1/catalogue-loads/{load_id}"
+        answer = await self.post(f"{where}/{command}")
+        assert answer.status_code == 200, answer.text
+        return await self._until(where, until)
+
+    async def _until(self, where: str, *statuses: str, within_s: float = 60) -> Row:
         async def now() -> Row | bool:
             found: Row = (await self.get(where)).json()
             return found if found["status"] in statuses else False
 
-        return await eventually(now, timeout_s=60)  # type: ignore[no-any-return]
+        return await eventually(now, timeout_s=within_s)  # type: ignore[no-any-return]
 
     async def load(self, lines: Sequence[Row], mode: str = "FULL", *, until: str = "applied") -> Row:
         """Send rows and wait for what comes of them."""

@@ -67,24 +67,20 @@ class LoadMachine(RuleBasedStateMachine):
         self.load.begin(now=self.now)
 
     @rule(
-        accepted=st.integers(0, 4),
+        accepted=st.sampled_from([0, 4]),
         duplicates=counts,
         rejected=counts,
-        active=counts,
-        percent=st.sampled_from([0, 20, 21, 30, 40, 100]),
+        active=st.sampled_from([0, 10, 50]),
+        percent=st.sampled_from([0, 20, 30, 40, 100]),
     )
     def survey(self, accepted: int, duplicates: int, rejected: int, active: int, percent: int) -> None:
-        """A worker has read it."""
+        """A worker has read it, from its beginning or from where the one before it was."""
+        self.load.begin(now=self.now)
         survey = Survey(
             rows=accepted + duplicates + rejected, accepted=accepted, duplicates=duplicates, rejected=rejected, chunks=1,
             active=active, missing=active * percent // 100,
         )  # fmt: skip
         self.load.surveyed(survey, confirm_by=self.now + timedelta(hours=72), now=self.now)
-
-    @rule()
-    def unreadable(self) -> None:
-        """A worker cannot read it."""
-        self.load.reject(reason="truncated", row=3, offset=99, now=self.now)
 
     @rule()
     def start(self) -> None:
@@ -97,10 +93,13 @@ class LoadMachine(RuleBasedStateMachine):
         """All chunks were tried."""
         self.load.finish(Outcome(inserted=1, failed_chunks=failed), now=self.now)
 
-    @rule()
-    def fail(self) -> None:
-        """Something of ours broke for good."""
-        self.load.fail(reason="internal", now=self.now)
+    @rule(ours=st.booleans())
+    def break_off(self, ours: bool) -> None:
+        """Something of ours broke for good, or a worker cannot read it."""
+        if ours:
+            self.load.fail(reason="internal", now=self.now)
+        else:
+            self.load.reject(reason="truncated", row=3, offset=99, now=self.now)
 
     @rule()
     def lapse(self) -> None:

@@ -15,7 +15,7 @@ from chassis.testing import Callers, LiveService, eventually
 from chassis.testing.links import Link
 from chassis.testing.live import free_port
 
-from services.resources.tests.loading import Expected, Partner, Row, a_partner, ndjson, packed, rows
+from services.resources.tests.loading import Expected, Partner, Row, a_partner, a_row, ndjson, packed, rows
 from services.resources.tests.s3 import s3_server, s3_settings
 from services.resources.tests.test_loads import done, payloads
 
@@ -27,14 +27,14 @@ UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 @asynccontextmanager
 async def instead(live: LiveService, environment: dict[str, str], **changed: str) -> AsyncIterator[LiveService]:
     """A process told otherwise in the place of the one that all tests share, which would take chunks of its loads."""
-    live.kill()
+    await asyncio.to_thread(live.stop)
     ports = {name: str(free_port()) for name in ("VAJ_API_PORT", "VAJ_OPS_PORT")}
     other = LiveService("resources", environment | ports | changed)
     await other.start_soon()
     try:
         yield other
     finally:
-        other.kill()
+        await asyncio.to_thread(other.stop)
         await live.start_soon()
 
 
@@ -94,20 +94,29 @@ async def test_a_full_disk(live: LiveService, environment: dict[str, str], calle
         await other.has(expected)
 
 
-async def test_many_rows_that_are_no_products(partner: Partner) -> None:
+@pytest.mark.parametrize(
+    "count", [5_000, pytest.param(1_000_000, marks=[pytest.mark.slow, pytest.mark.fault("a million rejects")])]
+)
+async def test_many_rows_that_are_no_products(
+    live: LiveService, environment: dict[str, str], callers: Callers, count: int
+) -> None:
     """Every one of them is kept and told, in the order of the rows, in one download."""
-    count = 5_000
-    bad = b"".join(
-        json.dumps({"sku": f"S{n}", "price_cents": -1, "stock": 1, "name": "x"}).encode() + b"\n" for n in range(count)
-    )
+    row, told = json.dumps(a_row(1, price_cents=-1)).encode() + b"\n", 0
+    async with (
+        instead(live, environment, VAJ_LOAD_CHUNK_ROWS="5000") as own,
+        httpx.AsyncClient(base_url=own.url, timeout=60) as client,
+    ):
+        partner = await a_partner(client, callers)
+        load = await partner.reaches(await partner.send(row * count, "DELTA"), "applied", within_s=300)
+        assert load["rows"]["rejected"] == load["rows"]["total"] == count
+        rejects = f"/v1/catalogue-loads/{load['id']}/rejects"
+        async with client.stream("GET", rejects, headers=partner.caller.headers) as answer:
+            async for line in answer.aiter_lines():
+                told += 1
+                assert line.startswith(f'{{"row":{told},'), line
+                assert '"code":"out-of-range"' in line
 
-    load = await partner.reaches(await partner.send(bad, "DELTA"), "applied")
-
-    assert load["rows"]["rejected"] == count
-    answer = await partner.get(f"/v1/catalogue-loads/{load['id']}/rejects")
-    lines = [json.loads(line) for line in answer.text.splitlines()]
-    assert [line["row"] for line in lines] == list(range(1, count + 1))
-    assert {line["code"] for line in lines} == {"out-of-range"}
+    assert told == count
 
 
 async def far_enough(partner: Partner, where: str, counted: str, least: float) -> None:

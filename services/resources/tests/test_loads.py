@@ -128,10 +128,7 @@ async def test_a_great_loss_waits_for_a_yes(partner: Partner, tap: Tap) -> None:
     assert set(waiting["allowed"]) == {"confirm", "cancel"}
     await partner.has(expected)  # nothing of it is applied
     await tap.saw(public.CatalogueLoadAwaitingConfirmation, UUID(waiting["id"]))
-    answer = await partner.post(f"/v1/catalogue-loads/{waiting['id']}/confirm")
-    assert answer.status_code == 200, answer.text
-    answer.status_code, answer.headers["Location"] = 202, f"/v1/catalogue-loads/{waiting['id']}"
-    load = await partner.reaches(answer, "applied")
+    load = await partner.decides(waiting["id"], "confirm", until="applied")
     assert done(load) == expected.load(whole[9:], full=True)
     await partner.has(expected)
 
@@ -160,9 +157,7 @@ async def test_a_full_of_nothing_waits(partner: Partner) -> None:
     waiting = await partner.load([], until="awaiting_confirmation")
 
     assert waiting["rows"]["total"] == 0
-    answer = await partner.post(f"/v1/catalogue-loads/{waiting['id']}/confirm")
-    answer.status_code, answer.headers["Location"] = 202, f"/v1/catalogue-loads/{waiting['id']}"
-    load = await partner.reaches(answer, "applied")
+    load = await partner.decides(waiting["id"], "confirm", until="applied")
     assert done(load) == dict.fromkeys(("inserted", "updated", "unchanged", "deactivated"), 0)
 
 
@@ -392,17 +387,12 @@ async def test_what_fails_can_be_tried_again(partner: Partner, environment: dict
     chunk = next(folder.glob("2-*"))
     hidden = chunk.rename(folder / "hidden")
 
-    answer = await partner.post(f"/v1/catalogue-loads/{waiting['id']}/confirm")
-    answer.status_code, answer.headers["Location"] = 202, f"/v1/catalogue-loads/{waiting['id']}"
-    failed = await partner.reaches(answer, "applied_with_errors")
+    failed = await partner.decides(waiting["id"], "confirm", until="applied_with_errors")
 
     assert (failed["chunks"], failed["result"]["failed_chunks"]) == ({"total": 3, "done": 2, "failed": 1}, 1)
     assert (failed["result"]["updated"], failed["result"]["deactivated"], failed["allowed"]) == (13, 7, ["retry"])
     hidden.rename(chunk)
-    answer = await partner.post(f"/v1/catalogue-loads/{waiting['id']}/retry")
-    assert answer.status_code == 200, answer.text
-    answer.status_code, answer.headers["Location"] = 202, f"/v1/catalogue-loads/{waiting['id']}"
-    load = await partner.reaches(answer, "applied")
+    load = await partner.decides(waiting["id"], "retry", until="applied")
     assert done(load) == expected.load(sent, full=True)
     await partner.has(expected)
 
@@ -414,9 +404,7 @@ async def test_an_overtaken_load_is_not_tried_again(partner: Partner, environmen
     waiting = await partner.load(whole[:9], until="awaiting_confirmation")
     folder = Path(urlsplit(environment["VAJ_OBJECT_STORE_URL"]).path) / "chunks" / waiting["id"]
     next(folder.glob("1-*")).unlink()
-    answer = await partner.post(f"/v1/catalogue-loads/{waiting['id']}/confirm")
-    answer.status_code, answer.headers["Location"] = 202, f"/v1/catalogue-loads/{waiting['id']}"
-    await partner.reaches(answer, "applied_with_errors")
+    await partner.decides(waiting["id"], "confirm", until="applied_with_errors")
     await partner.load([a_row(1, stock=1000)], "DELTA")
 
     refused = await partner.post(f"/v1/catalogue-loads/{waiting['id']}/retry")

@@ -43,6 +43,7 @@ def append(
         "address": context.address,
         "traceparent": context.traceparent,
         "client_time": context.client_time,
+        "after": expected_version,  # so that two saves of one transaction are known as two
     }
     tx.write(
         _APPEND,

@@ -144,6 +144,7 @@ def configure_telemetry(service: str, settings: TelemetrySettings) -> None:
     """JSON logs on standard output and, with an OTLP address, spans to a collector. Call once, after any fork."""
     os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http,database")
     level = logging.getLevelNamesMapping()[settings.log_level]
+    encode = msgspec.json.Encoder(enc_hook=str).encode
     logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format='{"level":"%(levelname)s","event":"%(name)s"}')
     structlog.configure(
         processors=[
@@ -151,12 +152,10 @@ def configure_telemetry(service: str, settings: TelemetrySettings) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(
-                serializer=lambda entry, **_: msgspec.json.encode(entry, enc_hook=str).decode()
-            ),
+            structlog.processors.JSONRenderer(serializer=lambda entry, **_: encode(entry)),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        logger_factory=structlog.BytesLoggerFactory(sys.stdout.buffer),
         cache_logger_on_first_use=True,
     )
     provider = TracerProvider(resource=Resource.create({"service.name": service}))

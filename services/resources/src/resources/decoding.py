@@ -4,55 +4,86 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-import os
-import threading
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
 
 from resources.catalogue.preparing import Prepared, Rows, prepare
 
 PROCESSES = 2
-TIMEOUT_S = 60.0  # of one chunk, which takes some tens of milliseconds
+TIME_S_MAX = 60.0  # for one chunk, which takes some tens of milliseconds
+
+_SPAWN = multiprocessing.get_context("spawn")  # a forked process would have this one's threads' locks
+
+
+class DecoderLost(Exception):
+    """The process that had the rows died, or took too long and was ended."""
 
 
 class Decoders:
-    """Prepares chunks in other processes, which start with the first one and end with this process, however it ends."""
+    """Prepares chunks in other processes, each with a pipe of its own: what kills one is no other chunk's failure.
 
-    def __init__(self) -> None:
-        self._pool: ProcessPoolExecutor | None = None
+    They start when there is work, are kept for the next, and end with this process, however it ends.
+    """
+
+    def __init__(self, *, time_s_max: float = TIME_S_MAX) -> None:
+        self._time_s_max = time_s_max
+        self._room = asyncio.Semaphore(PROCESSES)
+        self._idle: list[_Decoder] = []
 
     async def prepare(self, rows: Rows) -> Prepared:
-        """The chunk; raises `BrokenProcessPool` when the rows killed a process, `TimeoutError` when none answers."""
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(
-                PROCESSES, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent
-            )
-        pool = self._pool
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
-                return await asyncio.get_running_loop().run_in_executor(pool, prepare, rows)
-        except (BrokenProcessPool, TimeoutError):
-            if self._pool is pool:  # the next chunk gets new ones
-                self._pool = None
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        """The chunk; raises `DecoderLost`, or what decoding it raised."""
+        async with self._room:
+            decoder = self._idle.pop() if self._idle else _Decoder()
+            try:
+                answer = await asyncio.to_thread(decoder.ask, rows, self._time_s_max)
+            except BaseException:
+                decoder.kill()
+                raise
+            self._idle.append(decoder)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def close(self) -> None:
         """Let the processes end."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
+        while self._idle:
+            self._idle.pop().kill()
 
 
-def _end_with_parent() -> None:
-    """A killed parent cannot say so, and its children would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        raise AssertionError("only a child is initialized")
-    waiting = parent
+class _Decoder:
+    """One process; dead, it is of no more use."""
 
-    def end() -> None:
-        waiting.join()
-        os._exit(1)
+    def __init__(self) -> None:
+        self._pipe, theirs = _SPAWN.Pipe()
+        self._process = _SPAWN.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()  # so that the end of the process is the end of the pipe
 
-    threading.Thread(target=end, daemon=True).start()
+    def ask(self, rows: Rows, within_s: float) -> Prepared | Exception:
+        """The chunk, or what decoding it raised; waits, so it wants a thread."""
+        try:
+            self._pipe.send(rows)
+            if not self._pipe.poll(within_s):
+                raise DecoderLost(f"rows took more than {within_s:g} s")
+            answer: Prepared | Exception = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            raise DecoderLost("the process is gone") from error
+        return answer
+
+    def kill(self) -> None:
+        """End the process; who waits for it in another thread hears of it."""
+        self._process.kill()
+        self._process.join()
+
+
+def _serve(pipe: Connection) -> None:
+    """Answer until the parent is gone, however it went: nobody else has the other end."""
+    try:
+        while True:
+            rows = pipe.recv()
+            try:
+                answer: Prepared | Exception = prepare(rows)
+            except Exception as error:
+                answer = error
+            pipe.send(answer)
+    except (EOFError, OSError, KeyboardInterrupt):
+        return

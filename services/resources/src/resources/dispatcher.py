@@ -20,7 +20,6 @@ from resources.catalogue import CatalogueUnreadable, Limits, rows_of
 from resources.catalogue.preparing import Prepared, Rows
 from resources.decoding import PROCESSES, Decoders
 from resources.domain import CatalogueLoad, Payload
-from resources.keeping import Keeper
 from resources.objects import ObjectStore, ObjectStoreUnavailable
 from resources.usecases import Chunk, LoadPolicy, Lost, Run, Step
 
@@ -53,7 +52,6 @@ class Loads:
         self._policy = policy
         self._limits = Limits(body_bytes_max=policy.bytes_max)
         self._decoders = Decoders()
-        self._keeper = Keeper(database, objects, policy)
 
     async def run(self) -> None:
         """Both kinds of work side by side, so that a long payload does not keep chunks waiting."""
@@ -68,7 +66,6 @@ class Loads:
             async with asyncio.TaskGroup() as group:
                 group.create_task(loads.run())
                 group.create_task(chunks.run())
-                group.create_task(self._keeper.run())
                 group.create_task(self._count_for_ever())
         finally:
             self._decoders.close()
@@ -141,23 +138,30 @@ class Loads:
             raise AssertionError("a load that was received has a payload")
         async with self._database.transaction() as tx:
             number, row = await usecases.where_to_go_on(tx, run)
+        try:
+            await self._store_chunks(run, load.payload, number=number, row=row)
+        except CatalogueUnreadable as error:
+            return await self._reject(run, error)
+        async with self._database.transaction() as tx:
+            return await usecases.read_through(tx, run, now=_now())
+
+    async def _store_chunks(self, run: Run, payload: Payload, *, number: int, row: int) -> None:
+        """All chunks behind this one; those before a place that cannot be read are stored, for their rejects."""
         storing: deque[asyncio.Task[None]] = deque()
         try:
-            async for row_first, data in self._chunks_of(load.payload, after=row):
+            async for row_first, data in self._chunks_of(payload, after=row):
                 number += 1
-                rows = Rows(load.id, load.cnpj, number, row_first, data)
-                storing.append(asyncio.create_task(self._store(run, rows, storing[-1] if storing else None)))
+                rows = Rows(run.load_id, run.cnpj, number, row_first, data)
+                before = storing[-1] if storing else None
+                storing.append(asyncio.create_task(self._store(run, rows, before)))
                 if len(storing) == READ_AHEAD:
                     await storing.popleft()
             await asyncio.gather(*storing)
-        except CatalogueUnreadable as error:
-            await asyncio.gather(*storing)
-            return await self._reject(run, error)
+        except CatalogueUnreadable:
+            await asyncio.gather(*storing)  # one that could not be stored is tried again first
+            raise
         finally:
             await asyncio.gather(*storing, return_exceptions=True)
-        async with self._database.transaction() as tx:
-            await usecases.read_through(tx, run, now=_now())
-        return None
 
     async def _chunks_of(self, payload: Payload, *, after: int) -> AsyncIterator[tuple[int, list[bytes]]]:
         """(number of the first row, rows) of each chunk behind a row."""

@@ -12,6 +12,7 @@ from resources import api, consumers
 from resources.dispatcher import Loads
 from resources.objects import ObjectStore
 from resources.repository import LOADS, MATCHES, REQUESTS
+from resources.retention import Retention
 from resources.settings import Settings
 from resources.usecases import LoadPolicy, Policy
 
@@ -43,13 +44,16 @@ def build() -> Service:
     async def loads(runtime: Runtime) -> None:
         await Loads(runtime.database, objects, LoadPolicy.of(settings)).run()
 
+    async def retention(runtime: Runtime) -> None:
+        await Retention(runtime.database, objects, LoadPolicy.of(settings)).run()
+
     return Resources(
         name="resources",
         settings=settings,
         routers=api.ROUTERS,
         consumers=consumers.CONSUMERS,
         streams={"resource_request": REQUESTS, "match": MATCHES, "catalogue_load": LOADS},
-        background={"catalogue-loads": loads},
+        background={"catalogue-loads": loads, "retention": retention},
         unlimited_paths=api.STREAMED,
         objects=objects,
         timers=consumers.timers(Policy.of(settings)),

@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 from chassis.kernel import DomainError
 
 EXAMPLES_MAX = 5_000  # as many as `scripts/test --deep` tries; most slips are found among the first hundred
+EXAMPLES_A_RUN = 500
 STEPS = 40  # as many as the machines take
 
 
@@ -35,9 +36,19 @@ def plant(patch: pytest.MonkeyPatch, owner: object, name: str, right: str, wrong
 
 
 def finds(machine: type[RuleBasedStateMachine], *, examples_max: int = EXAMPLES_MAX) -> bool:
-    """Whether the machine fails within what a deep run tries; the shortest way there is not looked for."""
+    """Whether the machine fails within what a deep run tries; the shortest way there is not looked for.
+
+    Hypothesis builds on what it tried before, and a run that began far off stays there: so it begins anew now and then.
+    """
+    return any(
+        _fails(machine, examples=min(EXAMPLES_A_RUN, examples_max - tried))
+        for tried in range(0, examples_max, EXAMPLES_A_RUN)
+    )
+
+
+def _fails(machine: type[RuleBasedStateMachine], *, examples: int) -> bool:
     tried = settings(
-        max_examples=examples_max,
+        max_examples=examples,
         stateful_step_count=STEPS,
         deadline=None,
         database=None,

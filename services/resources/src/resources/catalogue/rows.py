@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -75,7 +76,7 @@ class Broken(Exception):
         self.detail = detail
 
 
-class Splitter:
+class Splitter(ABC):
     """Takes blocks in, gives rows out: `feed` for every block in order, then `close` once.
 
     `rest` is what has been fed and not given, and begins at byte `offset` of the body.
@@ -87,13 +88,13 @@ class Splitter:
         self.offset = 0
         self.taken = 0
 
+    @abstractmethod
     def feed(self, block: bytes) -> list[RawRow]:
         """The rows that end in this block."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self) -> list[RawRow]:
         """The rows that end with the body."""
-        raise NotImplementedError
 
     def numbered(self, rows: Sequence[bytes]) -> list[RawRow]:
         """The next rows, with their numbers."""

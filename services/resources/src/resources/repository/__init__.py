@@ -7,7 +7,6 @@ from resources.repository.deliveries import (
     known_delivery,
     requests_promised_with,
 )
-from resources.repository.load_keeping import CHUNK_TABLES, REJECT_TABLES, forget, running
 from resources.repository.loads import (
     LOADS,
     Chunk,
@@ -62,6 +61,7 @@ from resources.repository.products import (
     upsert,
 )
 from resources.repository.requests import REQUESTS, move_requests, open_requests_of, promises_of
+from resources.repository.retention import CHUNK_TABLES, REJECT_TABLES, forget, running
 from resources.repository.supply import (
     KnownBatch,
     batches_near,

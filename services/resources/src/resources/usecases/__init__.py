@@ -11,7 +11,7 @@ from resources.usecases.load_chunks import (
 )
 from resources.usecases.load_decisions import cancel_load, confirm_load, retry_load
 from resources.usecases.load_intake import CHUNKS_CONSUMER, CHUNKS_HINT, LOADS_HINT, company_for, receive_load, state_of
-from resources.usecases.load_keeping import LoadPolicy
+from resources.usecases.load_policy import LoadPolicy
 from resources.usecases.load_steps import (
     RUN_LEASE_S,
     Lost,

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from chassis.database import Database
-from resources.keeping import Keeper
 from resources.objects import ObjectStore
+from resources.retention import Retention
 from resources.settings import Settings
 from resources.usecases import LoadPolicy
 
@@ -20,15 +20,15 @@ TABLES = ("catalogue_chunks", "catalogue_duplicates", "catalogue_missing", "cata
 
 
 @pytest.fixture
-def keeper(database: Database, environment: dict[str, str]) -> Keeper:
-    """A keeper of the running service's store and database, with the times that are the default."""
+def retention(database: Database, environment: dict[str, str]) -> Retention:
+    """That of the running service's store and database, with the times that are the default."""
     fields = Settings.model_fields
     days = {name: timedelta(days=fields[f"load_{name}_days"].default) for name in ("payload", "chunk")}
     policy = LoadPolicy(
         bytes_max=0, chunk_rows=CHUNK_ROWS, workers=1, confirm=timedelta(0), stalled=timedelta(0),
         payloads=days["payload"], chunks=days["chunk"],
     )  # fmt: skip
-    return Keeper(database, ObjectStore(environment["VAJ_OBJECT_STORE_URL"]), policy)
+    return Retention(database, ObjectStore(environment["VAJ_OBJECT_STORE_URL"]), policy)
 
 
 class Kept:
@@ -51,7 +51,7 @@ class Kept:
 
 
 async def test_each_thing_is_kept_as_long_as_promised(
-    partner: Partner, keeper: Keeper, database: Database, environment: dict[str, str]
+    partner: Partner, retention: Retention, database: Database, environment: dict[str, str]
 ) -> None:
     """Chunks seven days, payloads and rejects thirty; the load and its products stay."""
     expected, sent = Expected(), [*rows(25), *rows(1)]
@@ -60,14 +60,14 @@ async def test_each_thing_is_kept_as_long_as_promised(
     kept, now = Kept(database, environment, load), datetime.now(UTC)
     whole = dict(zip(TABLES, (3, 1, 0, 1), strict=True))
 
-    await keeper.sweep(now + timedelta(days=6.9))
+    await retention.round_of(now + timedelta(days=6.9))
     assert (kept.objects(), await kept.rows()) == ((True, 3), whole)
 
-    await keeper.sweep(now + timedelta(days=7.1))
+    await retention.round_of(now + timedelta(days=7.1))
     nothing = dict.fromkeys(TABLES, 0)
     assert (kept.objects(), await kept.rows()) == ((True, 0), nothing | {"catalogue_rejects": 1})
 
-    await keeper.sweep(now + timedelta(days=30.1))
+    await retention.round_of(now + timedelta(days=30.1))
     assert (kept.objects(), await kept.rows()) == ((False, 0), nothing)
     again = (await partner.get(f"/v1/catalogue-loads/{load['id']}")).json()
     assert (again["status"], again["result"], again["rows"]) == ("applied", load["result"], load["rows"])
@@ -75,17 +75,15 @@ async def test_each_thing_is_kept_as_long_as_promised(
 
 
 async def test_a_load_that_is_not_over_keeps_all(
-    partner: Partner, keeper: Keeper, database: Database, environment: dict[str, str]
+    partner: Partner, retention: Retention, database: Database, environment: dict[str, str]
 ) -> None:
     """However long it waits behind others: confirmed at last, it finds its chunks."""
     await partner.load(rows(20))
     waiting = await partner.load(rows(10), until="awaiting_confirmation")
     kept = Kept(database, environment, waiting)
 
-    await keeper.sweep(datetime.now(UTC) + timedelta(days=60))
+    await retention.round_of(datetime.now(UTC) + timedelta(days=60))
 
     assert kept.objects() == (True, 1)
-    answer = await partner.post(f"/v1/catalogue-loads/{waiting['id']}/confirm")
-    answer.status_code, answer.headers["Location"] = 202, f"/v1/catalogue-loads/{waiting['id']}"
-    load = await partner.reaches(answer, "applied")
+    load = await partner.decides(waiting["id"], "confirm", until="applied")
     assert load["result"]["deactivated"] == 10

@@ -1,4 +1,4 @@
-"""How long what belongs to catalogue loads is kept, and how loads are worked on in this deployment."""
+"""How loads are worked on and kept in this deployment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lets go of payloads, chunks and rejects of catalogue loads that are kept no longer."""
+"""Lets go once an hour of payloads, chunks and rejects of catalogue loads that are kept no longer."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
-from chassis.database import UNAVAILABLE_ERRORS, Database
+from chassis.database import TRANSIENT_ERRORS, Database
 from chassis.telemetry import log
 
 from resources import usecases
-from resources.objects import ObjectStore
+from resources.objects import ObjectStore, ObjectStoreUnavailable
 from resources.usecases import LoadPolicy
 
-EVERY_S = 600.0
+EVERY_S = 3600
+PASSING_ERRORS: tuple[type[BaseException], ...] = (*TRANSIENT_ERRORS, ObjectStoreUnavailable)
+BREATH_S = 0.05  # between two statements: what is due goes first
 AT_ONCE = 500  # objects looked at together
 PAYLOADS, CHUNKS = "payloads", "chunks"
 
 
-class Keeper:
-    """Sweeps until cancelled; any number of processes may do so at once."""
+class Retention:
+    """Forgets until cancelled; any number of processes may do so at once."""
 
     def __init__(self, database: Database, objects: ObjectStore, policy: LoadPolicy) -> None:
         self._database = database
@@ -28,16 +30,16 @@ class Keeper:
         self._policy = policy
 
     async def run(self) -> None:
-        """Sweep now and then; what is away is swept the next time."""
+        """A round now and then; what is away is looked at the next time."""
         while True:
             try:
-                await self.sweep(datetime.now(UTC))
-            except UNAVAILABLE_ERRORS as error:  # the object store's word is one of them
-                log.warning("catalogue.keeping_postponed", error=repr(error))
+                await self.round_of(datetime.now(UTC))
+            except PASSING_ERRORS as error:
+                log.warning("retention.postponed", error=repr(error))
             await asyncio.sleep(EVERY_S)
 
-    async def sweep(self, now: datetime) -> None:
-        """Let go of what is too old now; what belongs to a load that is not over stays."""
+    async def round_of(self, now: datetime) -> None:
+        """Once through everything that is old; what belongs to a load that is not over stays."""
         chunks, payloads = now - self._policy.chunks, now - self._policy.payloads
         await self._forget_objects(CHUNKS, chunks)
         await self._forget_objects(PAYLOADS, payloads)
@@ -64,5 +66,6 @@ class Keeper:
         for table in tables:
             more = True
             while more:
-                async with self._database.transaction() as tx:
+                async with self._database.command() as tx:
                     more = await usecases.forget(tx, table, before=moment)
+                await asyncio.sleep(BREATH_S)
