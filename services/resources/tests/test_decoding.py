@@ -89,6 +89,22 @@ async def test_rows_that_take_for_ever_end_their_process() -> None:
     assert not set(children()) - set(before)
 
 
+async def test_a_process_that_hangs_is_ended(decoders: Decoders) -> None:
+    """One that does not even take the rows is gone in time, and another takes its place."""
+    before = children()
+    await decoders.prepare(ROWS)
+    (pid,) = set(children()) - set(before)
+    os.kill(pid, signal.SIGSTOP)
+    decoders.time_s_max = 0.1
+
+    with pytest.raises(DecoderLost):
+        await decoders.prepare(MANY)  # more than a pipe holds
+
+    assert not is_alive(pid)
+    decoders.time_s_max = 60
+    assert await decoders.prepare(ROWS) == prepare(ROWS)
+
+
 async def test_who_stops_waiting_leaves_no_process_behind(decoders: Decoders) -> None:
     """The answer to rows that nobody waits for is not taken for that to the next."""
     before = children()

@@ -25,7 +25,7 @@ class Decoders:
     """
 
     def __init__(self, *, time_s_max: float = TIME_S_MAX) -> None:
-        self._time_s_max = time_s_max
+        self.time_s_max = time_s_max
         self._room = asyncio.Semaphore(PROCESSES)
         self._idle: list[_Decoder] = []
 
@@ -34,7 +34,11 @@ class Decoders:
         async with self._room:
             decoder = self._idle.pop() if self._idle else _Decoder()
             try:
-                answer = await asyncio.to_thread(decoder.ask, rows, self._time_s_max)
+                async with asyncio.timeout(self.time_s_max):
+                    answer = await asyncio.to_thread(decoder.ask, rows)
+            except TimeoutError as error:
+                decoder.kill()
+                raise DecoderLost(f"rows took more than {self.time_s_max:g} s") from error
             except BaseException:
                 decoder.kill()
                 raise
@@ -58,12 +62,10 @@ class _Decoder:
         self._process.start()
         theirs.close()  # so that the end of the process is the end of the pipe
 
-    def ask(self, rows: Rows, within_s: float) -> Prepared | Exception:
-        """The chunk, or what decoding it raised; waits, so it wants a thread."""
+    def ask(self, rows: Rows) -> Prepared | Exception:
+        """The chunk, or what decoding it raised; waits as long as the process lives, so it wants a thread."""
         try:
             self._pipe.send(rows)
-            if not self._pipe.poll(within_s):
-                raise DecoderLost(f"rows took more than {within_s:g} s")
             answer: Prepared | Exception = self._pipe.recv()
         except (EOFError, OSError) as error:
             raise DecoderLost("the process is gone") from error
