@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 from chassis.kernel import Invalid
+from chassis.testing import planting
 from chassis.testing.planting import finds, plant
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
@@ -64,3 +66,37 @@ def test_a_slip_has_one_place(right: str) -> None:
     """What the source does not say, or says more than once, cannot be planted: a test of it would show nothing."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(AssertionError):
         plant(patch, Till, "put", right, "pass")
+
+
+@pytest.mark.parametrize("derandomized", [False, True])
+def test_each_round_begins_elsewhere_and_each_search_where_the_last_one_did(
+    monkeypatch: pytest.MonkeyPatch, derandomized: bool
+) -> None:
+    """Also where Hypothesis is told to begin at one place only, as it is by default where CI is set."""
+
+    monkeypatch.setattr(planting, "EXAMPLES_A_RUN", 20)
+
+    def seen() -> list[int]:
+        coins: list[int] = []
+
+        class Watched(TillMachine):
+            """Tells what it was given."""
+
+            @rule(more=st.integers(0, 2**60))
+            def watch(self, more: int) -> None:
+                """One of its draws."""
+                coins.append(more)
+
+        assert not finds(Watched, examples_max=60)
+        return coins
+
+    before = settings.get_current_profile_name()
+    settings.register_profile("as CI", settings(derandomize=derandomized))
+    settings.load_profile("as CI")
+    try:
+        first, again = seen(), seen()
+    finally:
+        settings.load_profile(before)
+
+    assert first == again
+    assert first != 3 * first[: len(first) // 3]
