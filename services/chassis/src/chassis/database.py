@@ -32,6 +32,8 @@ T = TypeVar("T")
 _SESSION = {"application_name": "vouajudar", "jit": "off", "timezone": "UTC"}
 _DIALECT = asyncpg_dialect.dialect()  # type: ignore[no-untyped-call]
 
+# It answers and has no room: a small statement may well pass.
+FULL_ERRORS: tuple[type[Exception], ...] = (asyncpg.InsufficientResourcesError,)  # connections, memory, disk
 TRANSIENT_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
@@ -41,7 +43,7 @@ TRANSIENT_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
-    asyncpg.InsufficientResourcesError,
+    *FULL_ERRORS,
     asyncpg.PostgresSystemError,
     asyncpg.QueryCanceledError,
     OSError,
@@ -54,7 +56,7 @@ UNAVAILABLE_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
-    asyncpg.InsufficientResourcesError,  # connections, memory, disk
+    *FULL_ERRORS,
     asyncpg.PostgresSystemError,
     OSError,
     TimeoutError,
