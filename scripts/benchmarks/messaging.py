@@ -18,6 +18,7 @@ from uuid import UUID
 
 import aio_pika
 import uvloop
+from chassis.app import collect_rarely
 from chassis.broker import Incoming, Publisher, Subscriber, Subscription, declare_topology
 from chassis.consumer import Consumer, ConsumerRunner, Order
 from chassis.database import Database, Transaction
@@ -31,6 +32,7 @@ from contracts.events.webhooks import EndpointTest
 from contracts.registry import Received
 
 from scripts.benchmarks.api import HOME
+from scripts.benchmarks.collector import collecting_as_python_comes
 from scripts.benchmarks.report import Target, bounded, compared, show
 from scripts.databases import fresh_database
 from scripts.stack import Stack
@@ -127,6 +129,7 @@ def _logged_to(path: Path) -> Iterator[None]:
 
 async def _measure(stack: Stack) -> list[Target]:
     async with _rig(stack) as rig:
+        collect_rarely()  # as a service does when it starts
         targets = await _throughput(rig)
         for measure in (_lag, _memory):
             target = await measure(rig)
@@ -192,8 +195,9 @@ async def _round(rig: Rig) -> tuple[Taken, Taken, Taken, Taken, Taken]:
     await _relay(rig)
     gated = await _taken(EVENTS, lambda: _consume(rig, Order.GATED))
     bodies = [_body(new_id(), new_id(), 1) for _ in range(EVENTS)]
-    published = await _taken(EVENTS, lambda: _publish_plainly(rig.broker_url, bodies))
-    acked = await _taken(EVENTS, lambda: _consume_plainly(rig.broker_url))
+    with collecting_as_python_comes():
+        published = await _taken(EVENTS, lambda: _publish_plainly(rig.broker_url, bodies))
+        acked = await _taken(EVENTS, lambda: _consume_plainly(rig.broker_url))
     return relayed, published, consumed, gated, acked
 
 

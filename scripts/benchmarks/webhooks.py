@@ -17,7 +17,7 @@ from uuid import UUID
 
 import aiohttp
 import uvloop
-from chassis.app import stay_loaded
+from chassis.app import collect_rarely
 from chassis.database import Database
 from chassis.dispatch import Dispatcher
 from chassis.kernel import new_id
@@ -33,6 +33,7 @@ from webhooks.sender import Sender
 from webhooks.url_policy import parse_networks
 
 from scripts.benchmarks.api import HOME
+from scripts.benchmarks.collector import collecting_as_python_comes
 from scripts.benchmarks.report import Target, bounded, compared, show
 from scripts.benchmarks.sink import Sink, sink
 from scripts.stack import Stack
@@ -84,7 +85,7 @@ async def throughput(stack: Stack, receiving: Sink) -> list[Target]:
         _opened_deliveries(rig.database) as deliveries,
         _bare_session() as session,
     ):
-        stay_loaded()  # as a service does when it starts
+        collect_rarely()  # as a service does when it starts
         await _round(rig, deliveries, session)  # connections are open and endpoints known from here on, in both
         rounds = [await _round(rig, deliveries, session) for _ in range(ROUNDS)]
     ours, bare = ([DELIVERIES / seconds for seconds in column] for column in zip(*rounds, strict=True))
@@ -99,7 +100,8 @@ async def _round(
 ) -> tuple[float, float]:  # fmt: skip
     bodies = await _fill(rig, DELIVERIES)
     ours = await _timed(lambda: _deliver(rig, deliveries, DELIVERIES))
-    bare = await _timed(lambda: _post_plainly(rig, session, bodies))
+    with collecting_as_python_comes():
+        bare = await _timed(lambda: _post_plainly(rig, session, bodies))
     assert len(rig.sink.taken()) == 2 * DELIVERIES
     return ours, bare
 
@@ -252,7 +254,7 @@ async def _worker(stack: Stack, receiving: Sink, *, endpoints_each: int) -> Asyn
 async def memory(stack: Stack, receiving: Sink) -> list[Target]:
     """Growth of this process while it delivers, after a warm-up."""
     async with opened(stack, receiving, organizations=ORGANIZATIONS, endpoints_each=ENDPOINTS_EACH) as rig:
-        stay_loaded()
+        collect_rarely()
         await _pass(rig, MEMORY_WARM_UP)
         before = _resident_mib()
         await _pass(rig, MEMORY_MEASURED)

@@ -88,6 +88,16 @@ def _is_need(row: Row) -> bool:
     )
 
 
+def catalogue(rows: Iterable[Row]) -> list[Row]:
+    """Every readable text once."""
+    readable: dict[str, Row] = {}
+    for row in rows:
+        name = row["description"].strip(" -*.")
+        if len(name) in NAME_CHARS and not NO_PRODUCT_NAME.search(name):
+            readable.setdefault(name.casefold(), {"description": name, "category": row["category"]})
+    return list(readable.values())
+
+
 def products(rows: Iterable[Row]) -> list[Row]:
     """Of each class so many readable texts, evenly spread over the file."""
     by_class: dict[str, list[Row]] = defaultdict(list)
@@ -111,11 +121,12 @@ def main() -> None:
     places = shelters(read(folder, "shelters_rs_2024.csv"))
     asked = needs(read(folder, "shelter_needs_rs_2024.csv"), places)
     seats = [row for row in read(folder, "municipalities_br.csv") if row["uf"] == STATE]
-    texts = products(read(folder, "product_descriptions_labelled.csv"))
+    texts = read(folder, "product_descriptions_labelled.csv")
     print("shelters.csv", write("shelters.csv", SHELTER_COLUMNS, places))
     print("needs.csv", write("needs.csv", NEED_COLUMNS, asked))
     print("municipalities_rs.csv", write("municipalities_rs.csv", MUNICIPALITY_COLUMNS, seats))
-    print("products.csv", write("products.csv", PRODUCT_COLUMNS, texts))
+    print("products.csv", write("products.csv", PRODUCT_COLUMNS, products(texts)))
+    print("catalogue.csv", write("catalogue.csv", PRODUCT_COLUMNS, catalogue(texts)))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from scripts.demo_run import lag, needs, partner, plan, report, stack, state, supply
+from scripts.demo_run import catalogue, lag, needs, partner, plan, report, stack, state, supply
 from scripts.demo_run.admin import first_admin
 from scripts.demo_run.client import Gateway, Json, Person, Refused
 from scripts.demo_run.hands import TooSlow
@@ -38,6 +38,7 @@ class Story:
     """What one run brought about."""
 
     cast: Cast
+    loaded: catalogue.Loaded
     requests: list[needs.Request]
     promises: needs.Promises
     published: supply.Published
@@ -87,6 +88,7 @@ class Demo:
         cast = await Casting(self._gateway, self._stages, self._known, self._state_path).assemble(admin)
         await partner.wake(self._gateway, cast.partner_key, self._receiver, self._known)
         self._save()
+        loaded = await catalogue.load(self._gateway, self._stages, cast, run=run)
         requests = await needs.open_requests(self._gateway, self._stages, cast, run=run)
         promises = await needs.promise(self._gateway, self._stages, cast, requests, run=run)
         published = await supply.publish(self._gateway, self._stages, cast, run=run)
@@ -101,7 +103,7 @@ class Demo:
         scenes = await second.play(self._stages)
         self._remember(stage.claims)
         await self._look_around(cast)
-        return Story(cast, requests, promises, published, outcome, scenes)
+        return Story(cast, loaded, requests, promises, published, outcome, scenes)
 
     def _remember(self, made: Counter[str]) -> None:
         accounts = {account.email: name for name, account in self._known.accounts.items()}
@@ -137,7 +139,7 @@ class Demo:
 
 
 def _facts(story: Story, receipts: int) -> list[Fact]:
-    outcome, published, promises = story.outcome, story.published, story.promises
+    outcome, published, promises, loaded = story.outcome, story.published, story.promises, story.loaded
     organizations = story.cast.organizations
     ends = ", ".join(f"{count} {status}" for status, count in sorted(outcome.ended.items()))
     needed = sum(len(request.lines) for request in story.requests)
@@ -148,6 +150,8 @@ def _facts(story: Story, receipts: int) -> list[Fact]:
         Fact("needs", needed, f"in {len(story.requests)} resource requests"),
         Fact("reservations", promises.made, f"{promises.received} received, {promises.cancelled} cancelled,"
              f" {promises.refused_excess} beyond the need refused"),
+        Fact("products", loaded.products, f"in the partner's catalogue, {loaded.rows_per_s:,.0f} rows a second; {loaded.changed:,} changed,"
+             f" {loaded.rejected} rows refused; a list that lacked {loaded.missing:,} waited and was called off"),
         Fact("batches", published.created, f"{len(published.ready)} ready, {published.by_key} by API key,"
              f" {published.repeated} sent twice with one Idempotency-Key"),
         Fact("deliveries", outcome.planned, f"{ends}; {outcome.for_requests} for a request"),

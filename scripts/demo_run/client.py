@@ -128,21 +128,24 @@ class Gateway:
         route: str,
         *ids: str,
         json: Json | None = None,
+        content: bytes | None = None,
         params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
         patience: Collection[str] = (),
     ) -> httpx.Response:
         """The answer when it is a good one; raises `Refused` otherwise, after waiting where waiting helps.
 
+        `content` is a body that is no JSON.
         The same Idempotency-Key goes with every repetition after silence, a new one after a refusal: that is final.
         """
         key = (headers or {}).get("Idempotency-Key") or str(uuid4())
+        body = json if content is None else content
         patient_until, silent = time.monotonic() + PATIENCE_S, 0
         while True:
             given = {**(headers or {}), **({"Idempotency-Key": key} if method == "POST" else {})}
             credentials = await who.headers(self) if who else {}
             try:
-                response = await self._once(method, route, ids, json, params, {**given, **credentials})
+                response = await self._once(method, route, ids, body, params, {**given, **credentials})
             except httpx.TransportError:
                 silent += 1
                 if silent > REPEATS_MAX:
@@ -183,14 +186,15 @@ class Gateway:
         method: str,
         route: str,
         ids: tuple[str, ...],
-        json: Json | None,
+        body: Json | bytes | None,
         params: Mapping[str, Any] | None,
         headers: Mapping[str, str],
     ) -> httpx.Response:
+        sent: Json = {"content" if isinstance(body, bytes) else "json": body}
         async with self._slots:
             began = time.perf_counter()
             response = await self._http.request(
-                method, route.format(*ids), json=json, params=params or None, headers=headers
+                method, route.format(*ids), params=params or None, headers=headers, **sent
             )
             if response.is_success:
                 self.timings.add(f"{method} {route.format(*['{id}'] * len(ids))}", time.perf_counter() - began)

@@ -7,7 +7,7 @@ import math
 import re
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -224,12 +224,20 @@ def shelters() -> tuple[Shelter, ...]:
 
 @lru_cache
 def products() -> tuple[Product, ...]:
-    """Every product text with its category, the classes mixed."""
-    found = [
-        Product(row["description"], product_category(row["description"], row["category"]))
-        for row in _rows("products.csv")
-    ]
-    return tuple(sorted(found, key=lambda one: zlib.crc32(one.name.encode())))
+    """Every product that is offered or asked for, the classes mixed."""
+    return tuple(sorted(_products("products.csv"), key=lambda one: zlib.crc32(one.name.encode())))
+
+
+@lru_cache
+def catalogue() -> tuple[Product, ...]:
+    """Every product of a shop."""
+    return tuple(_products("catalogue.csv"))
+
+
+def _products(file: str) -> Iterator[Product]:
+    """The product texts of a file, each with its category."""
+    for row in _rows(file):
+        yield Product(row["description"], product_category(row["description"], row["category"]))
 
 
 def grouped(items: Sequence[Shelter], *, size_max: int) -> list[list[Shelter]]:

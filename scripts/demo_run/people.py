@@ -28,6 +28,7 @@ PET_SHELTER_ACCEPTS = ["pet", "medicine", "cleaning", "bedding", "packaging", "h
 PARTNER_SCOPES = [
     "batches:read", "batches:write", "deliveries:read", "requests:read", "webhooks:manage", "analytics:read",
 ]  # fmt: skip
+CATALOGUE_SCOPES = ["catalogue:read", "catalogue:write"]
 # (vehicle, capacity in grams): a few cannot carry much, and the platform has to see to that.
 VEHICLES = [
     ("van", 900_000), ("car", 350_000), ("truck", 3_000_000), ("car", 350_000), ("van", 900_000), ("motorbike", 30_000),
@@ -89,6 +90,7 @@ class Cast:
     providers: list[Organization]
     partner: Organization
     partner_key: Key
+    catalogue_key: Key
     volunteers: list[Person]
 
     @property
@@ -145,9 +147,10 @@ class Casting:
         await self._places(receivers, [*providers, partner])
         await self._volunteers(volunteers, people)
         await self._role(admin, people[coordinator.email], "coordinator")
-        key = await self._partner_key(partner)
+        shop, tills = await self._keys(partner)
+        self._save()
         carriers = [people[account.email] for account in volunteers.values()]
-        return Cast(admin, people[coordinator.email], receivers, providers, partner, key, carriers)
+        return Cast(admin, people[coordinator.email], receivers, providers, partner, shop, tills, carriers)
 
     def _rested(self) -> list[str]:
         """So many volunteers who can still carry a lot today: those with an unfinished delivery, old ones, new ones."""
@@ -268,18 +271,16 @@ class Casting:
             self._state.roles.append(mark)
             self._save()
 
-    async def _partner_key(self, partner: Organization) -> Key:
-        if not self._state.partner_key:
-            body = {
-                "organization_id": partner.id,
-                "name": "loja on-line (demonstração)",
-                "scopes": PARTNER_SCOPES,
-                "env": "live",
-            }
-            answer = await self._gateway.post(partner.manager, "/v1/api-keys", json=body)
-            self._state.partner_key = answer["key"]
-            self._save()
-        return Key(self._state.partner_key)
+    async def _keys(self, partner: Organization) -> tuple[Key, Key]:
+        """The keys of the partner's shop and of its tills: each may do what it is for."""
+        known = self._state
+        known.partner_key = known.partner_key or await self._key(partner, "loja on-line (demonstração)", PARTNER_SCOPES)
+        known.catalogue_key = known.catalogue_key or await self._key(partner, "caixa (demonstração)", CATALOGUE_SCOPES)
+        return Key(known.partner_key), Key(known.catalogue_key)
+
+    async def _key(self, partner: Organization, name: str, scopes: list[str]) -> str:
+        body = {"organization_id": partner.id, "name": name, "scopes": scopes, "env": "live"}
+        return str((await self._gateway.post(partner.manager, "/v1/api-keys", json=body))["key"])
 
     async def _kept(self, title: str, items: Iterable[T], work: Callable[[T], Awaitable[None]]) -> None:
         try:

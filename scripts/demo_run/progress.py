@@ -6,14 +6,20 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from functools import partial
+from typing import Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 T = TypeVar("T")
 R = TypeVar("R")
-Step = Callable[[], None]
+
+
+class Step(Protocol):
+    """Says that something was done, or so many at once."""
+
+    def __call__(self, advance: float = 1, /) -> None: ...
 
 
 class Stages:
@@ -24,7 +30,7 @@ class Stages:
 
     @asynccontextmanager
     async def stage(self, title: str, total: int) -> AsyncIterator[Step]:
-        """A bar while inside; call what is given once for each thing done."""
+        """A bar while inside; call what is given for each thing done."""
         began = time.monotonic()
         columns = (
             TextColumn("{task.description:<34}"),
@@ -35,7 +41,7 @@ class Stages:
         interactive = self._console.is_terminal
         with Progress(*columns, console=self._console, transient=True, disable=not interactive) as bar:
             task = bar.add_task(title, total=total)
-            yield lambda: bar.advance(task)
+            yield partial(bar.advance, task)
             done = int(bar.tasks[0].completed)
         self._console.print(f"{title:<34} {done:>5}   {time.monotonic() - began:5.1f} s", highlight=False)
 

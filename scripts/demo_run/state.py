@@ -39,6 +39,7 @@ class State:
     profiles: list[str] = field(default_factory=list)
     roles: list[str] = field(default_factory=list)  # "account/role"
     partner_key: str = ""
+    catalogue_key: str = ""
     endpoint: dict[str, str] = field(default_factory=dict)  # id and secret
     carried: dict[str, list[str]] = field(default_factory=dict)  # account -> when it claimed
     unfinished: list[dict[str, Any]] = field(default_factory=list)

@@ -31,15 +31,16 @@ SECRET = "whsec_" + "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0"
 
 
 def test_the_data_is_enough_and_in_the_words_of_the_platform() -> None:
-    """At least 150 shelters with names, 1,000 needs and 600 products, each in a known category and unit."""
-    shelters, products = data.shelters(), data.products()
+    """At least 150 shelters with names, 1,000 needs and 600 products, 10,000 of a shop, each in a known category and unit."""
+    shelters, products, catalogue = data.shelters(), data.products(), data.catalogue()
     needs = [need for shelter in shelters for need in shelter.needs]
 
     assert len(shelters) >= 150
     assert len(needs) >= 1000
     assert len(products) >= 600
     assert all(shelter.name and shelter.address for shelter in shelters)
-    assert {need.category for need in needs} | {product.category for product in products} <= set(get_args(Category))
+    assert len({product.name.casefold() for product in catalogue}) == len(catalogue) >= 10_000
+    assert {one.category for one in (*needs, *products, *catalogue)} <= set(get_args(Category))
     assert {need.unit for need in needs} | {product.unit for product in products} <= set(get_args(Unit))
     assert all(need.quantity > 0 for need in needs)
 
@@ -76,7 +77,7 @@ def _town() -> tuple[Cast, list[Batch], list[Request]]:
     seat = Place("seat", "seat", "Seat", *data.PORTO_ALEGRE, giver)
     batches = [Batch(f"b{n}", seat, product, 4000, 4000) for n, product in enumerate(data.products()[:200])]
     requests = [Request(place.key, place, _lines(place)) for place in taker.places]
-    return Cast(people[2], people[3], [taker], [giver], giver, None, people), batches, requests  # type: ignore[arg-type]
+    return Cast(people[2], people[3], [taker], [giver], giver, None, None, people), batches, requests  # type: ignore[arg-type]
 
 
 def test_plans_hold_what_they_promise() -> None:

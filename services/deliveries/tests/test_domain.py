@@ -556,19 +556,6 @@ def test_the_table_decides_which_commands_exist(status: Status, command: str) ->
     assert refused.value.details == {"current_status": status, "allowed": ALLOWED[status]}
 
 
-def test_who_takes_shows_the_code() -> None:
-    """The volunteer shows at the pickup, somebody else at the drop-off and the return, each only in its state."""
-    claimed, carried, refused = a_claimed(), a_carried(), a_refused()
-
-    assert claimed.may_show_code(ANA, stage=Handshake.PICKUP)
-    assert not claimed.may_show_code(BIA, stage=Handshake.PICKUP)
-    assert not claimed.may_show_code(BIA, stage=Handshake.DROPOFF)
-    assert carried.may_show_code(BIA, stage=Handshake.DROPOFF)
-    assert not carried.may_show_code(ANA, stage=Handshake.DROPOFF)
-    assert refused.may_show_code(CAIO, stage=Handshake.RETURN)
-    assert not an_open().may_show_code(CAIO, stage=Handshake.RETURN)
-
-
 def test_codes_follow_rfc_6238() -> None:
     """The SHA-256 vectors of RFC 6238, appendix B, cut to six digits."""
     key = b"12345678901234567890123456789012"

@@ -9,11 +9,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import asyncpg
 import httpx
 import pytest
 from chassis.testing import Callers, LiveService, eventually
 from chassis.testing.links import Link
 from chassis.testing.live import free_port
+from resources.usecases.load_chunks import TRIES
 
 from services.resources.tests.loading import Expected, Partner, Row, a_partner, a_row, ndjson, packed, rows
 from services.resources.tests.s3 import s3_server, s3_settings
@@ -21,6 +23,9 @@ from services.resources.tests.test_loads import done, payloads
 
 REFUSED = "the object store was away a moment ago"
 FILE_BYTES_MAX = 64 * 1024
+NO_ROOM = """CREATE FUNCTION no_room_for_{table}() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN RAISE 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$;
+CREATE TRIGGER no_room BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION no_room_for_{table}()"""
 UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
 
@@ -94,6 +99,26 @@ async def test_a_full_disk(live: LiveService, environment: dict[str, str], calle
         await other.has(expected)
 
 
+async def test_a_full_disk_of_the_database(live: LiveService, environment: dict[str, str], callers: Callers) -> None:
+    """What PostgreSQL has no room for, of chunks that are read and of products, waits until there is, and is done then."""
+    expected, sent = Expected(), rows(3_000)
+    async with (
+        instead(live, environment, VAJ_LOAD_CHUNK_ROWS="1000") as own,
+        httpx.AsyncClient(base_url=own.url, timeout=30) as client,
+    ):
+        partner = await a_partner(client, callers)
+        async with no_room(environment["VAJ_DATABASE_URL"], "products"):
+            async with no_room(environment["VAJ_DATABASE_URL"], "catalogue_chunks"):
+                answer = await partner.send(ndjson(sent))
+                await eventually(lambda: said(own, "catalogue_load.postponed", "DiskFull") >= 2, timeout_s=20)
+            await eventually(lambda: said(own, "catalogue_chunk.failed", "DiskFull") >= 3 * TRIES, timeout_s=20)
+
+        load = await partner.reaches(answer, "applied")
+        assert done(load) == expected.load(sent, full=True)
+        assert load["chunks"]["failed"] == 0
+        await partner.has(expected)
+
+
 @pytest.mark.parametrize(
     "count", [5_000, pytest.param(1_000_000, marks=[pytest.mark.slow, pytest.mark.fault("a million rejects")])]
 )
@@ -117,6 +142,23 @@ async def test_many_rows_that_are_no_products(
                 assert '"code":"out-of-range"' in line
 
     assert told == count
+
+
+@asynccontextmanager
+async def no_room(database_url: str, table: str) -> AsyncIterator[None]:
+    """Inside, PostgreSQL says of every new row of a table what it says when its disk is full."""
+    database = await asyncpg.connect(database_url)
+    await database.execute(NO_ROOM.format(table=table))
+    try:
+        yield
+    finally:
+        await database.execute(f"DROP FUNCTION no_room_for_{table} CASCADE")
+        await database.close()
+
+
+def said(live: LiveService, *words: str) -> int:
+    """How many lines of its log have all these words."""
+    return sum(all(word in line for word in words) for line in live.log_path.read_text().splitlines())
 
 
 async def far_enough(partner: Partner, where: str, counted: str, least: float) -> None:

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from io import BytesIO
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
@@ -32,6 +31,8 @@ T = TypeVar("T")
 _SESSION = {"application_name": "vouajudar", "jit": "off", "timezone": "UTC"}
 _DIALECT = asyncpg_dialect.dialect()  # type: ignore[no-untyped-call]
 
+# It answers and has no room: a small statement may well pass.
+FULL_ERRORS: tuple[type[Exception], ...] = (asyncpg.InsufficientResourcesError,)  # connections, memory, disk
 TRANSIENT_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
@@ -41,7 +42,7 @@ TRANSIENT_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
-    asyncpg.InsufficientResourcesError,
+    *FULL_ERRORS,
     asyncpg.PostgresSystemError,
     asyncpg.QueryCanceledError,
     OSError,
@@ -54,7 +55,7 @@ UNAVAILABLE_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
-    asyncpg.InsufficientResourcesError,  # connections, memory, disk
+    *FULL_ERRORS,
     asyncpg.PostgresSystemError,
     OSError,
     TimeoutError,
@@ -159,9 +160,9 @@ class Transaction:
         """Send rows in COPY's text format, at once. Only inside a real transaction."""
         await self._send_ended()
         connection = cast("asyncpg.Connection[Row]", self._runner)
-        await self._answer(
-            connection.copy_to_table(table, source=BytesIO(rows), columns=columns, timeout=COMMAND_TIMEOUT_S)
-        )
+        # Neither bytes, which asyncpg takes for a path, nor a file, which costs it a class that stays until it is collected.
+        source = cast("Any", memoryview(rows))
+        await self._answer(connection.copy_to_table(table, source=source, columns=columns, timeout=COMMAND_TIMEOUT_S))
 
     def write(self, query: Query, *args: Any) -> None:
         """Queue a data-modifying statement; it is sent with all others when the transaction ends."""

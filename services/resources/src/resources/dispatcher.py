@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 
-from chassis.database import UNAVAILABLE_ERRORS, Database
+from chassis.database import FULL_ERRORS, UNAVAILABLE_ERRORS, Database
 from chassis.dispatch import Dispatcher
 from chassis.kernel import ConcurrentUpdate
 from chassis.telemetry import in_context, log, start_context
@@ -26,11 +26,13 @@ from resources.usecases import Chunk, LoadPolicy, Lost, Run, Step
 LOADS_AT_ONCE = 2  # of one process: reading one takes more than a core
 READ_AHEAD = PROCESSES + 2  # chunks of a load in memory: one is being stored while others are decoded
 CHUNK_BYTES_MAX = 4 << 20  # ten times what five thousand products have; so much for those whose rows are endless
-AWAY_PAUSE_S = 5.0  # until the object store is asked again
+AWAY_PAUSE_S = 5.0  # until a store without room or answer is asked again
 TRIES = 3  # of a step that fails through its own fault
 TRIES_KILLED = 20  # of one that never ends: it takes its process with it
 RETRY_PAUSE_S = 5.0
 COUNTING_S = 15.0
+# Not the load's fault, so that tries do not count; a database that is away altogether cannot be told of them.
+AWAY_ERRORS: tuple[type[Exception], ...] = (ObjectStoreUnavailable, *FULL_ERRORS)
 
 ROWS_READ = MetricCounter(
     "catalogue_rows_read_total", "Rows of catalogue loads read, by what became of them", ["outcome"]
@@ -90,7 +92,7 @@ class Loads:
                     await self._step(run)
             except Lost:
                 log.info("catalogue_load.lost", load_id=str(run.load_id))
-            except ObjectStoreUnavailable as error:
+            except AWAY_ERRORS as error:
                 await self._postpone(run, error, AWAY_PAUSE_S, counts=False)
             except ConcurrentUpdate as error:
                 await self._postpone(run, error, 0.1, counts=False)
@@ -246,7 +248,7 @@ class Loads:
                 products = await self._objects.get(usecases.chunk_key(chunk.load_id, chunk.number, chunk.row_last))
                 async with self._database.transaction() as tx:
                     counts = await usecases.apply_chunk(tx, chunk, products, now=_now())
-            except ObjectStoreUnavailable as error:
+            except AWAY_ERRORS as error:
                 await self._note_failure(chunk, error, counts=False)
             except UNAVAILABLE_ERRORS:
                 raise

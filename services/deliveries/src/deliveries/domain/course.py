@@ -18,7 +18,6 @@ from deliveries.domain.terms import (
     TERMINAL,
     BatchId,
     DeliveryId,
-    Handshake,
     HoldState,
     Line,
     LineId,
@@ -142,13 +141,6 @@ class Course(Aggregate):
         if self.use_by_at is None or self.status not in (Status.OPEN, Status.CLAIMED):
             return None
         return self.use_by_at - min_handling if self.status is Status.OPEN else self.use_by_at
-
-    def may_show_code(self, user_id: UserId, *, stage: Handshake) -> bool:
-        """Who takes shows: the volunteer at the pickup, somebody else at the other ends."""
-        stages = {Status.CLAIMED: Handshake.PICKUP, Status.IN_TRANSIT: Handshake.DROPOFF}
-        if stage is not stages.get(self.status, Handshake.RETURN if self.status is Status.REROUTING else None):
-            return False
-        return (user_id == self.volunteer_id) == (stage is Handshake.PICKUP)
 
     # -- folding -------------------------------------------------------------------------------------------------------
 
