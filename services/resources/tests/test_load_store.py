@@ -23,9 +23,10 @@ from services.resources.tests.test_loads import done, payloads
 
 REFUSED = "the object store was away a moment ago"
 FILE_BYTES_MAX = 64 * 1024
-NO_ROOM = """CREATE FUNCTION no_room_for_{table}() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN RAISE 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$;
-CREATE TRIGGER no_room BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION no_room_for_{table}()"""
+ON_INSERT = """CREATE FUNCTION before_{table}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {act} END $$;
+CREATE TRIGGER before_insert BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION before_{table}()"""
+NO_ROOM = "RAISE 'could not extend file: No space left on device' USING ERRCODE = 'disk_full';"
+STANDS_STILL = "PERFORM pg_sleep(60); RETURN NEW;"
 UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
 
@@ -107,8 +108,8 @@ async def test_a_full_disk_of_the_database(live: LiveService, environment: dict[
         httpx.AsyncClient(base_url=own.url, timeout=30) as client,
     ):
         partner = await a_partner(client, callers)
-        async with no_room(environment["VAJ_DATABASE_URL"], "products"):
-            async with no_room(environment["VAJ_DATABASE_URL"], "catalogue_chunks"):
+        async with on_insert(environment["VAJ_DATABASE_URL"], "products", NO_ROOM):
+            async with on_insert(environment["VAJ_DATABASE_URL"], "catalogue_chunks", NO_ROOM):
                 answer = await partner.send(ndjson(sent))
                 await eventually(lambda: said(own, "catalogue_load.postponed", "DiskFull") >= 2, timeout_s=20)
             await eventually(lambda: said(own, "catalogue_chunk.failed", "DiskFull") >= 3 * TRIES, timeout_s=20)
@@ -116,6 +117,26 @@ async def test_a_full_disk_of_the_database(live: LiveService, environment: dict[
         load = await partner.reaches(answer, "applied")
         assert done(load) == expected.load(sent, full=True)
         assert load["chunks"]["failed"] == 0
+        await partner.has(expected)
+
+
+@pytest.mark.slow
+@pytest.mark.fault("products are not written in time")
+async def test_a_chunk_that_takes_too_long(live: LiveService, environment: dict[str, str], callers: Callers) -> None:
+    """Three times longer than a statement may take: it has failed, the load ends, and can be tried again."""
+    expected, sent = Expected(), rows(3_000)
+    async with (
+        instead(live, environment, VAJ_LOAD_CHUNK_ROWS="5000") as own,
+        httpx.AsyncClient(base_url=own.url, timeout=30) as client,
+    ):
+        partner = await a_partner(client, callers)
+        async with on_insert(environment["VAJ_DATABASE_URL"], "products", STANDS_STILL):
+            failed = await partner.reaches(await partner.send(ndjson(sent)), "applied_with_errors", within_s=120)
+        assert (failed["chunks"], failed["allowed"]) == ({"total": 1, "done": 0, "failed": 1}, ["retry"])
+        await eventually(lambda: said(own, "catalogue_chunk.failed", "TimeoutError") == TRIES)
+
+        load = await partner.decides(failed["id"], "retry", until="applied")
+        assert done(load) == expected.load(sent, full=True)
         await partner.has(expected)
 
 
@@ -145,14 +166,14 @@ async def test_many_rows_that_are_no_products(
 
 
 @asynccontextmanager
-async def no_room(database_url: str, table: str) -> AsyncIterator[None]:
-    """Inside, PostgreSQL says of every new row of a table what it says when its disk is full."""
+async def on_insert(database_url: str, table: str, act: str) -> AsyncIterator[None]:
+    """Inside, PostgreSQL does this before every new row of a table."""
     database = await asyncpg.connect(database_url)
-    await database.execute(NO_ROOM.format(table=table))
+    await database.execute(ON_INSERT.format(table=table, act=act))
     try:
         yield
     finally:
-        await database.execute(f"DROP FUNCTION no_room_for_{table} CASCADE")
+        await database.execute(f"DROP FUNCTION before_{table} CASCADE")
         await database.close()
 
 

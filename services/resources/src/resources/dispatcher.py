@@ -250,6 +250,8 @@ class Loads:
                     counts = await usecases.apply_chunk(tx, chunk, products, now=_now())
             except AWAY_ERRORS as error:
                 await self._note_failure(chunk, error, counts=False)
+            except TimeoutError as error:  # of a statement; when the database is away, this cannot be noted either
+                await self._note_failure(chunk, error, counts=True)
             except UNAVAILABLE_ERRORS:
                 raise
             except Exception as error:
