@@ -23,6 +23,7 @@ from chassis.crashpoints import reached
 from chassis.kernel import ConcurrentUpdate, DomainError
 
 COMMAND_TIMEOUT_S = 15  # a statement slower than this is a defect, not a wait
+IDLE_IN_TRANSACTION_S = 20  # then the server ends it: of a machine that is gone, locks would else stay for hours
 ACQUIRE_TIMEOUT_S = 5  # longer than this for a connection means overload: answer 503 instead of queueing
 STATEMENTS_CACHED = 500  # each use case has one combined statement; a service has well under a hundred shapes
 
@@ -284,7 +285,11 @@ class Database:
             statement_cache_size=STATEMENTS_CACHED,
             init=_register_codecs,
             reset=_keep,
-            server_settings={**_SESSION, "search_path": self._search_path},
+            server_settings={
+                **_SESSION,
+                "search_path": self._search_path,
+                "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_S}s",
+            },
         )
 
     async def close(self) -> None:
