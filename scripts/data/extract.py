@@ -9,7 +9,7 @@ import argparse
 import csv
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -90,27 +90,31 @@ def _is_need(row: Row) -> bool:
 
 def catalogue(rows: Iterable[Row]) -> list[Row]:
     """Every readable text once."""
-    readable: dict[str, Row] = {}
-    for row in rows:
-        name = row["description"].strip(" -*.")
-        if len(name) in NAME_CHARS and not NO_PRODUCT_NAME.search(name):
-            readable.setdefault(name.casefold(), {"description": name, "category": row["category"]})
-    return list(readable.values())
+    found: dict[str, Row] = {}
+    for row in _readable(rows):
+        found.setdefault(row["description"].casefold(), row)
+    return list(found.values())
 
 
 def products(rows: Iterable[Row]) -> list[Row]:
     """Of each class so many readable texts, evenly spread over the file."""
     by_class: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        name = row["description"].strip(" -*.")
-        readable = len(name) in NAME_CHARS and not NO_PRODUCT_NAME.search(name)
-        if readable and USEFUL[row["category"]].search(name):
-            by_class[row["category"]].append({"description": name, "category": row["category"]})
+    for row in _readable(rows):
+        if USEFUL[row["category"]].search(row["description"]):
+            by_class[row["category"]].append(row)
     chosen = []
     for category, count in PRODUCTS_PER_CLASS.items():
         step = len(by_class[category]) // count
         chosen += by_class[category][::step][:count]
     return chosen
+
+
+def _readable(rows: Iterable[Row]) -> Iterator[Row]:
+    """Those whose text is the name of a product, without list marks."""
+    for row in rows:
+        name = row["description"].strip(" -*.")
+        if len(name) in NAME_CHARS and not NO_PRODUCT_NAME.search(name):
+            yield {"description": name, "category": row["category"]}
 
 
 def main() -> None:

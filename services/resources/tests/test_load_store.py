@@ -44,6 +44,18 @@ async def instead(live: LiveService, environment: dict[str, str], **changed: str
         await live.start_soon()
 
 
+@asynccontextmanager
+async def a_partner_of(
+    live: LiveService, environment: dict[str, str], callers: Callers, **changed: str
+) -> AsyncIterator[tuple[LiveService, Partner]]:
+    """Such a process, and somebody who loads through it."""
+    async with (
+        instead(live, environment, **changed) as own,
+        httpx.AsyncClient(base_url=own.url, timeout=30) as client,
+    ):
+        yield own, await a_partner(client, callers)
+
+
 @pytest.mark.parametrize(
     "away_s", [6, pytest.param(30, marks=[pytest.mark.slow, pytest.mark.fault("object store away for half a minute")])]
 )
@@ -103,11 +115,7 @@ async def test_a_full_disk(live: LiveService, environment: dict[str, str], calle
 async def test_a_full_disk_of_the_database(live: LiveService, environment: dict[str, str], callers: Callers) -> None:
     """What PostgreSQL has no room for, of chunks that are read and of products, waits until there is, and is done then."""
     expected, sent = Expected(), rows(3_000)
-    async with (
-        instead(live, environment, VAJ_LOAD_CHUNK_ROWS="1000") as own,
-        httpx.AsyncClient(base_url=own.url, timeout=30) as client,
-    ):
-        partner = await a_partner(client, callers)
+    async with a_partner_of(live, environment, callers, VAJ_LOAD_CHUNK_ROWS="1000") as (own, partner):
         async with on_insert(environment["VAJ_DATABASE_URL"], "products", NO_ROOM):
             async with on_insert(environment["VAJ_DATABASE_URL"], "catalogue_chunks", NO_ROOM):
                 answer = await partner.send(ndjson(sent))
@@ -125,11 +133,7 @@ async def test_a_full_disk_of_the_database(live: LiveService, environment: dict[
 async def test_a_chunk_that_takes_too_long(live: LiveService, environment: dict[str, str], callers: Callers) -> None:
     """Three times longer than a statement may take: it has failed, the load ends, and can be tried again."""
     expected, sent = Expected(), rows(3_000)
-    async with (
-        instead(live, environment, VAJ_LOAD_CHUNK_ROWS="5000") as own,
-        httpx.AsyncClient(base_url=own.url, timeout=30) as client,
-    ):
-        partner = await a_partner(client, callers)
+    async with a_partner_of(live, environment, callers, VAJ_LOAD_CHUNK_ROWS="5000") as (own, partner):
         async with on_insert(environment["VAJ_DATABASE_URL"], "products", STANDS_STILL):
             failed = await partner.reaches(await partner.send(ndjson(sent)), "applied_with_errors", within_s=120)
         assert (failed["chunks"], failed["allowed"]) == ({"total": 1, "done": 0, "failed": 1}, ["retry"])
