@@ -47,13 +47,13 @@ async def load(gateway: Gateway, stages: Stages, cast: Cast, *, run: int) -> Loa
         await _call_off(gateway, key, left)
     full = await _send(gateway, key, cnpj, "FULL", whole, spoiled=SPOILED_ROWS)
     async with stages.stage("catalogue, all of it: rows", len(whole) + SPOILED_ROWS) as step:
-        full = await _applied(gateway, key, full, step)
+        full = await _reaches(gateway, key, full, "applied", step)
     rejects = (await gateway.send(key, "GET", "/v1/catalogue-loads/{}/rejects", full["id"])).text.splitlines()
 
     few = {code: _dearer(whole[code]) for code in list(whole)[::DELTA_EVERY]}
     delta = await _send(gateway, key, cnpj, "DELTA", few)
     async with stages.stage("catalogue, what changed: rows", len(few)) as step:
-        delta = await _applied(gateway, key, delta, step)
+        delta = await _reaches(gateway, key, delta, "applied", step)
 
     less = {code: product for number, (code, product) in enumerate(whole.items()) if number % LACKS_EVERY}
     waiting = await _reaches(gateway, key, await _send(gateway, key, cnpj, "FULL", less), "awaiting_confirmation")
@@ -105,24 +105,16 @@ async def _send(gateway: Gateway, key: Key, cnpj: str, mode: str, rows: Catalogu
     return taken
 
 
-async def _applied(gateway: Gateway, key: Key, load: Json, step: Step) -> Json:
-    """The load once it is applied, with its progress on the way."""
+async def _reaches(gateway: Gateway, key: Key, load: Json, status: str, step: Step | None = None) -> Json:
+    """The load once it is there; `step` hears of its progress on the way."""
     shown = 0
 
     async def look() -> Json | None:
         nonlocal shown
         now: Json = await gateway.get(key, "/v1/catalogue-loads/{}", load["id"])
-        processed = now["rows"]["processed"]
-        step(processed - shown)
-        shown = processed
-        return now if now["status"] == "applied" else None
-
-    return await eventually(f"load {load['id']} applied", look, within_s=WITHIN_S)
-
-
-async def _reaches(gateway: Gateway, key: Key, load: Json, status: str) -> Json:
-    async def look() -> Json | None:
-        now: Json = await gateway.get(key, "/v1/catalogue-loads/{}", load["id"])
+        if step is not None:
+            step(now["rows"]["processed"] - shown)
+        shown = now["rows"]["processed"]
         return now if now["status"] == status else None
 
     return await eventually(f"load {load['id']} {status}", look, within_s=WITHIN_S)
